@@ -1,0 +1,1 @@
+"""The files that the stages hand each other, and the types that describe them."""

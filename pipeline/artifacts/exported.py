@@ -1,0 +1,116 @@
+"""The model directory: what `export` leaves and `bench` and `serve` read.
+
+DIR/
+  manifest.json    this module's ExportManifest
+  model.onnx       inputs named as the tokenizer names them, int64 [batch, sequence];
+                   one output, ``logits``, float32 [batch, outputs]
+  tokenizer.json   for the tokenizers library (the other tokenizer files lie beside it)
+  config.json      for optimum's and transformers' classes
+  README.md        the model card
+"""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from pipeline.artifacts.files import read_json
+from pipeline.artifacts.manifest import from_json, to_json
+from pipeline.artifacts.run import BaseModel, TaskLayout
+from pipeline.errors import ArtifactError
+
+__all__ = [
+    "MODEL_FILE",
+    "TOKENIZER_FILE",
+    "ExportManifest",
+    "Verification",
+    "read_exported",
+    "write_export_manifest",
+]
+
+KIND = "smp-model"
+SCHEMA_VERSION = 1
+MANIFEST_FILE = "manifest.json"
+MODEL_FILE = "model.onnx"
+TOKENIZER_FILE = "tokenizer.json"
+
+
+@dataclass(frozen=True)
+class Verification:
+    """How far ONNX Runtime and PyTorch agree on real validation texts.
+
+    Attributes:
+        texts: number of texts compared.
+        largest_logit_difference: over all texts and logits.
+        tolerance: what was allowed.
+        label_agreement: share of texts with the same predicted label, in [0, 1]; 1 for regression.
+    """
+
+    texts: int
+    largest_logit_difference: float
+    tolerance: float
+    label_agreement: float
+
+
+@dataclass(frozen=True)
+class ExportManifest:
+    """Everything about an exported model that is not in the graph.
+
+    Attributes:
+        smp_pipeline_version: the version that wrote it.
+        format: how the pruned weights are stored.
+        method: how the model was trained.
+        density: kept weights over all weights of the pruned matrices; 1 for finetune.
+        opset: the ONNX opset of the default domain.
+        base_model: the pretrained model.
+        task: what it predicts, and the columns it was trained from.
+        inputs: the graph's input names, a subset of what the tokenizer gives.
+        pad_token_id: the id that pads ``input_ids``.
+        model_sha256: hash of model.onnx.
+        verification: agreement with PyTorch.
+        encodings: parameter name -> how it is stored (``dense``, ``bitmap``, ``gaps``).
+        run: the training run's settings, metrics, data and versions, for the record.
+        versions: package -> version at export.
+    """
+
+    smp_pipeline_version: str
+    format: Literal["dense", "packed"]
+    method: str
+    density: float
+    opset: int
+    base_model: BaseModel
+    task: TaskLayout
+    inputs: tuple[str, ...]
+    pad_token_id: int
+    model_sha256: str
+    verification: Verification
+    encodings: Mapping[str, str]
+    run: Mapping[str, Any]
+    versions: Mapping[str, str]
+
+
+def write_export_manifest(directory: Path, manifest: ExportManifest) -> None:
+    """Write ``manifest.json`` into a (staged) model directory."""
+    content = {"kind": KIND, "schema_version": SCHEMA_VERSION, **to_json(manifest)}
+    text = json.dumps(content, indent=2, ensure_ascii=False) + "\n"
+    (directory / MANIFEST_FILE).write_text(text, encoding="utf-8")
+
+
+def read_exported(directory: Path) -> ExportManifest:
+    """Read and check a model directory's manifest, and that its files are there.
+
+    Raises:
+        ArtifactError: no model directory, of a newer schema, corrupt, or incomplete.
+    """
+    if not directory.is_dir():
+        raise ArtifactError(
+            f"{directory} is no model directory; give what `smp-pipeline export --output-dir` wrote"
+        )
+    path = directory / MANIFEST_FILE
+    content = read_json(path, kind=KIND, schema_version=SCHEMA_VERSION)
+    manifest = from_json(ExportManifest, content, source=path)
+    for name in (MODEL_FILE, TOKENIZER_FILE):
+        if not (directory / name).is_file():
+            raise ArtifactError(f"{directory / name} is missing; export the model again")
+    return manifest

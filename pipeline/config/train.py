@@ -1,0 +1,211 @@
+"""The configuration of `smp-pipeline train`."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from pipeline.config.fields import check_bounds, option
+from pipeline.errors import ConfigurationError
+
+__all__ = ["GLUE_TASKS", "TrainConfig"]
+
+GLUE_TASKS = ("cola", "mnli", "mrpc", "qnli", "qqp", "rte", "sst2", "stsb")
+
+_DATA = "Data"
+_OPTIMISATION = "Optimisation"
+_PRUNING = "Pruning"
+_HEAD = "Head"
+_RUN = "Run"
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """What to prune, on which data, how, and where to."""
+
+    model: str = option(help="The pretrained encoder: a local directory or a hub id.")
+    output_dir: Path = option(
+        help="Run directory to write; it must not exist or be empty.", group=_RUN
+    )
+    revision: str | None = option(None, help="Hub revision of the model.")
+
+    train_file: Path | None = option(
+        None, help="Training examples: csv, tsv, json, jsonl or parquet.", group=_DATA
+    )
+    validation_file: Path | None = option(
+        None, help="Validation examples, same columns as the training file.", group=_DATA
+    )
+    task: str | None = option(
+        None,
+        help=f"A GLUE task from the hub, in place of files: {', '.join(GLUE_TASKS)}.",
+        group=_DATA,
+    )
+    task_type: Literal["auto", "classification", "regression"] = option(
+        "auto", help="auto: regression if the labels are numbers with fractions.", group=_DATA
+    )
+    text_column: str | None = option(
+        None, help="Column of the text; the usual names are tried if not given.", group=_DATA
+    )
+    text_pair_column: str | None = option(
+        None, help="Column of the second text, if there is one.", group=_DATA
+    )
+    label_column: str | None = option(
+        None, help="Column of the label; 'label' if not given.", group=_DATA
+    )
+    max_length: int = option(
+        128,
+        help="Tokens after which a text is cut, special tokens included.",
+        minimum=4,
+        group=_DATA,
+    )
+    max_train_samples: int | None = option(
+        None, help="Use the first so many training examples.", minimum=1, group=_DATA
+    )
+    max_validation_samples: int | None = option(
+        None, help="Use the first so many validation examples.", minimum=1, group=_DATA
+    )
+
+    method: Literal["smp-s", "smp-l", "finetune"] = option(
+        "smp-s",
+        help="smp-s: layers share the density by their scores. smp-l: every matrix has the same. "
+        "finetune: train all weights, prune none (the dense baseline).",
+        group=_PRUNING,
+    )
+    density: float | None = option(
+        None,
+        help="Share of the weights of the pruned matrices that remains; smp-s and smp-l need it.",
+        minimum=0,
+        exclusive_minimum=True,
+        maximum=1,
+        group=_PRUNING,
+    )
+    lambda_: float = option(
+        400.0,
+        help="Final weight of the regulariser, on the scale of BERT-base for any model size.",
+        minimum=0,
+        group=_PRUNING,
+    )
+    score_init: Literal["magnitude", "zero"] = option(
+        "magnitude",
+        help="Start of the scores. zero is the paper's and needs some 40,000 steps.",
+        group=_PRUNING,
+    )
+    score_init_scale: float = option(
+        0.5,
+        help="Root of the mean square of the starting scores, for --score-init magnitude.",
+        minimum=0,
+        exclusive_minimum=True,
+        group=_PRUNING,
+    )
+    score_temperature: float = option(
+        1.0,
+        help="smp-s: the scores are divided by it before the sigmoid that ranks the layers.",
+        minimum=0,
+        exclusive_minimum=True,
+        group=_PRUNING,
+    )
+    overflow: Literal["redistribute", "clip"] = option(
+        "redistribute",
+        help="smp-s: what becomes of a layer's share beyond 1. clip is the reference "
+        "implementation's, and falls short of the density.",
+        group=_PRUNING,
+    )
+    density_fraction: float = option(
+        0.6,
+        help="Share of the run after which the density is reached.",
+        minimum=0,
+        maximum=1,
+        group=_PRUNING,
+    )
+    density_steps: int | None = option(
+        None,
+        help="Steps after which the density is reached, in place of --density-fraction. "
+        "Negative: so many steps before the end, as the paper counts.",
+        group=_PRUNING,
+    )
+
+    epochs: float | None = option(
+        None,
+        help="Passes over the training data; 3 for finetune and 10 else, without --steps.",
+        minimum=0,
+        exclusive_minimum=True,
+        group=_OPTIMISATION,
+    )
+    steps: int | None = option(
+        None, help="Optimiser steps, in place of --epochs.", minimum=1, group=_OPTIMISATION
+    )
+    batch_size: int = option(32, help="Examples a step and device.", minimum=1, group=_OPTIMISATION)
+    gradient_accumulation_steps: int = option(
+        1, help="Batches whose gradients are added up for one step.", minimum=1, group=_OPTIMISATION
+    )
+    learning_rate: float | None = option(
+        None,
+        help="Peak learning rate; 1e-2 for scores and 5e-5 for finetune if not given.",
+        minimum=0,
+        exclusive_minimum=True,
+        group=_OPTIMISATION,
+    )
+    precision: Literal["auto", "fp32", "bf16", "fp16"] = option(
+        "auto",
+        help="Arithmetic of the encoder while training; scores stay in fp32. auto: bf16 where the "
+        "device computes it natively.",
+        group=_OPTIMISATION,
+    )
+
+    head: Literal["auto", "label-words", "least-squares", "class-means", "linear"] = option(
+        "auto",
+        help="auto: label-words where the checkpoint has a masked-language-model head, else "
+        "least-squares. All are frozen but linear.",
+        group=_HEAD,
+    )
+    label_words: tuple[str, ...] = option(
+        (),
+        help="One word a label, in the order of the label names; the paper's for its tasks.",
+        group=_HEAD,
+    )
+    pooling: Literal["auto", "first", "mean", "mask"] = option(
+        "auto", help="Which state the head sees; auto follows the model.", group=_HEAD
+    )
+
+    seed: int = option(0, help="Seed of data order and dropout.", minimum=0, group=_RUN)
+    device: Literal["auto", "cpu", "cuda"] = option("auto", help="Where to train.", group=_RUN)
+    evaluations: int = option(
+        10, help="How often the validation data are scored during the run.", minimum=1, group=_RUN
+    )
+    resume: bool = option(False, help="Go on with a run that was stopped.", group=_RUN)
+    report_to: tuple[str, ...] = option(
+        (),
+        help="Trainer's logging integrations, for instance tensorboard; none if not given.",
+        group=_RUN,
+    )
+
+    def __post_init__(self) -> None:
+        check_bounds(self)
+        self._check_data()
+        if self.method != "finetune" and self.density is None:
+            raise ConfigurationError(f"--density is needed for --method {self.method}; try 0.1")
+        if self.method == "finetune" and self.density not in (None, 1.0):
+            raise ConfigurationError(
+                "--method finetune prunes nothing; leave --density away or choose smp-s"
+            )
+        if self.epochs is not None and self.steps is not None:
+            raise ConfigurationError("--epochs and --steps exclude each other; give one of them")
+        if len(set(self.label_words)) != len(self.label_words):
+            raise ConfigurationError("--label-words must differ from each other")
+
+    def _check_data(self) -> None:
+        if self.task is not None:
+            if self.task not in GLUE_TASKS:
+                raise ConfigurationError(
+                    f"--task must be one of {', '.join(GLUE_TASKS)}, got {self.task!r}"
+                )
+            if self.train_file is not None or self.validation_file is not None:
+                raise ConfigurationError(
+                    "--task and --train-file/--validation-file exclude each other; give one"
+                )
+        elif self.train_file is None or self.validation_file is None:
+            raise ConfigurationError("give --train-file and --validation-file, or --task")
+
+    @property
+    def prunes(self) -> bool:
+        """Whether masks are learned (not for finetune)."""
+        return self.method != "finetune"

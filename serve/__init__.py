@@ -1,0 +1,1 @@
+"""ONNX Runtime sessions for exported models, and the benchmark that measures them."""

@@ -1,0 +1,1 @@
+"""Learning masks: scores, masking functions, schedules, heads, and the training stage."""
