@@ -1,1 +1,5 @@
 """ONNX Runtime sessions for exported models, and the benchmark that measures them."""
+
+from serve.session import Session, open_session
+
+__all__ = ["Session", "open_session"]

@@ -13,13 +13,20 @@ from typing import Any
 
 from pipeline.errors import ArtifactError, ConfigurationError, MachineError
 
-__all__ = ["directory_size_bytes", "read_json", "sha256_file", "staged_directory", "staged_file"]
+__all__ = [
+    "directory_size_bytes",
+    "disk_errors",
+    "read_json",
+    "sha256_file",
+    "staged_directory",
+    "staged_file",
+]
 
 _CHUNK_BYTES = 1 << 20
 
 
 @contextmanager
-def _disk_errors(target: Path) -> Iterator[None]:
+def disk_errors(target: Path) -> Iterator[None]:
     """Turn what the operating system says of a full or closed disk into one line that helps."""
     try:
         yield
@@ -50,13 +57,12 @@ def staged_directory(target: Path, *, overwrite: bool = False) -> Iterator[Path]
         raise ConfigurationError(
             f"{target} exists and is not empty; choose another --output-dir or remove it"
         )
-    with _disk_errors(target):
+    with disk_errors(target):
         target.parent.mkdir(parents=True, exist_ok=True)
         scratch = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
-        # mkdtemp is private to the owner; the finished directory follows the umask as usual.
-        scratch.chmod(0o777 & ~_umask())
         try:
             yield scratch
+            _follow_umask(scratch)
             if target.exists():
                 shutil.rmtree(target)
             scratch.replace(target)
@@ -71,7 +77,7 @@ def staged_file(target: Path) -> Iterator[Path]:
     Raises:
         MachineError: the disk is full or not writable.
     """
-    with _disk_errors(target):
+    with disk_errors(target):
         target.parent.mkdir(parents=True, exist_ok=True)
         scratch = target.with_name(f".{target.name}.{os.getpid()}")
         try:
@@ -81,10 +87,12 @@ def staged_file(target: Path) -> Iterator[Path]:
             scratch.unlink(missing_ok=True)
 
 
-def _umask() -> int:
+def _follow_umask(directory: Path) -> None:
+    # mkdtemp and safetensors write for the owner alone; what is finished follows the umask.
     mask = os.umask(0)
     os.umask(mask)
-    return mask
+    for path in (directory, *directory.rglob("*")):
+        path.chmod((0o777 if path.is_dir() else 0o666) & ~mask)
 
 
 def sha256_file(path: Path) -> str:

@@ -51,3 +51,10 @@ class BenchConfig:
         check_bounds(self)
         if not self.models:
             raise ConfigurationError("MODELS: give at least one model directory")
+        if self.output.suffix != ".json":
+            raise ConfigurationError(f"--output must end in .json, got {self.output}")
+        for name in ("batch_sizes", "sequence_lengths"):
+            values = getattr(self, name)
+            if not values or len(set(values)) != len(values):
+                flag = "--" + name.replace("_", "-")
+                raise ConfigurationError(f"{flag} must be one or more different numbers")

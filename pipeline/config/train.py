@@ -1,5 +1,6 @@
 """The configuration of `smp-pipeline train`."""
 
+import dataclasses
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -204,6 +205,19 @@ class TrainConfig:
                 )
         elif self.train_file is None or self.validation_file is None:
             raise ConfigurationError("give --train-file and --validation-file, or --task")
+
+    def resolved(self) -> "TrainConfig":
+        """The same configuration with the method's defaults in place of what was left open."""
+        finetune = self.method == "finetune"
+        epochs = self.epochs
+        if epochs is None and self.steps is None:
+            epochs = 3.0 if finetune else 10.0
+        return dataclasses.replace(
+            self,
+            density=1.0 if finetune else self.density,
+            epochs=epochs,
+            learning_rate=self.learning_rate or (5e-5 if finetune else 1e-2),
+        )
 
     @property
     def prunes(self) -> bool:

@@ -1,0 +1,266 @@
+"""An exported model, opened in ONNX Runtime: texts in, logits out. Needs no torch."""
+
+import importlib.metadata
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from tokenizers import Encoding, Tokenizer
+
+from pipeline.artifacts.exported import (
+    MODEL_FILE,
+    TOKENIZER_FILE,
+    ExportManifest,
+    read_exported,
+)
+from pipeline.artifacts.files import sha256_file
+from pipeline.errors import ArtifactError, MachineError
+from serve.machine import usable_cores
+
+__all__ = ["Session", "Tokenized", "import_onnxruntime", "open_session"]
+
+# The graph's input -> the attribute of the tokenizer's encoding.
+_ENCODING_FIELDS = {
+    "input_ids": "ids",
+    "attention_mask": "attention_mask",
+    "token_type_ids": "type_ids",
+}
+
+
+@dataclass(frozen=True)
+class Tokenized:
+    """Texts as the graph takes them.
+
+    Attributes:
+        inputs: input name -> int64 [batch, sequence], padded to the longest text.
+        truncated: how many texts were longer than the model's ``max_length`` and were cut.
+    """
+
+    inputs: Mapping[str, NDArray[np.int64]]
+    truncated: int
+
+
+class Session:
+    """One model in memory; made by :func:`open_session`.
+
+    Attributes:
+        directory: the model directory.
+        manifest: what the export said of it.
+        threads: intra-op threads.
+        load_ms: time that ONNX Runtime took to create its session.
+        runtime_version: ONNX Runtime's version.
+    """
+
+    def __init__(
+        self,
+        directory: Path,
+        manifest: ExportManifest,
+        tokenizer: Tokenizer,
+        runtime_session: Any,
+        threads: int,
+        load_ms: float,
+        runtime_version: str,
+    ) -> None:
+        self.directory = directory
+        self.manifest = manifest
+        self.threads = threads
+        self.load_ms = load_ms
+        self.runtime_version = runtime_version
+        self._tokenizer = tokenizer
+        self._runtime_session = runtime_session
+
+    @property
+    def vocabulary_size(self) -> int:
+        """Number of token ids, added tokens included."""
+        return int(self._tokenizer.get_vocab_size())
+
+    @property
+    def outputs(self) -> int:
+        """Logits a text."""
+        return max(1, len(self.manifest.task.labels))
+
+    def encode(self, texts: Sequence[str], pairs: Sequence[str] | None = None) -> list[Encoding]:
+        """Tokenise texts (or pairs), cut at the model's ``max_length``, not padded."""
+        inputs = list(texts) if pairs is None else list(zip(texts, pairs, strict=True))
+        return list(self._tokenizer.encode_batch(inputs))
+
+    def collate(self, encodings: Sequence[Encoding]) -> Tokenized:
+        """Pad encodings to the longest of them."""
+        shape = (len(encodings), max(len(encoding.ids) for encoding in encodings))
+        inputs = {}
+        for name in self.manifest.inputs:
+            filler = self.manifest.pad_token_id if name == "input_ids" else 0
+            inputs[name] = np.full(shape, filler, dtype=np.int64)
+            for row, encoding in enumerate(encodings):
+                values = getattr(encoding, _ENCODING_FIELDS[name])
+                inputs[name][row, : len(values)] = values
+        return Tokenized(inputs, sum(bool(encoding.overflowing) for encoding in encodings))
+
+    def run(self, inputs: Mapping[str, NDArray[np.int64]]) -> NDArray[np.float32]:
+        """Run the graph once.
+
+        Args:
+            inputs: input name -> int64 [batch, sequence].
+
+        Returns:
+            float32 [batch, outputs].
+
+        Raises:
+            ArtifactError: ONNX Runtime cannot run the graph on them.
+        """
+        try:
+            (logits,) = self._runtime_session.run(["logits"], dict(inputs))
+        except Exception as error:  # ONNX Runtime's exceptions share no other base
+            batch, length = inputs["input_ids"].shape
+            raise ArtifactError(
+                f"{self.directory / MODEL_FILE}: onnxruntime cannot run {batch} texts of {length} "
+                f"tokens ({_first_line(error)})"
+            ) from error
+        result: NDArray[np.float32] = logits
+        if result.ndim != 2 or result.shape[1] != self.outputs:
+            raise ArtifactError(
+                f"{self.directory / MODEL_FILE}: expected {self.outputs} logits a text as its "
+                f"manifest says, got shape {list(result.shape)}; export the model again"
+            )
+        return result
+
+    def logits(
+        self, texts: Sequence[str], pairs: Sequence[str] | None = None
+    ) -> NDArray[np.float32]:
+        """Logits, float32 [batch, outputs], of one batch of texts or text pairs."""
+        if not texts:
+            return np.empty((0, self.outputs), dtype=np.float32)
+        return self.run(self.collate(self.encode(texts, pairs)).inputs)
+
+
+def open_session(directory: Path, *, threads: int = 0) -> Session:
+    """Open a model directory on the CPU and check that it is whole.
+
+    Args:
+        directory: what `smp-pipeline export` wrote.
+        threads: intra-op threads; 0 takes all cores that the process may use.
+
+    Raises:
+        ArtifactError: a file is missing, corrupt, or does not fit the manifest.
+        MachineError: ONNX Runtime is not installed, or twice.
+    """
+    onnxruntime = import_onnxruntime()
+    manifest = read_exported(directory)
+    path = directory / MODEL_FILE
+    if sha256_file(path) != manifest.model_sha256:
+        raise ArtifactError(
+            f"{path} is truncated or was changed: its hash is not the manifest's; "
+            "copy the directory again or export again"
+        )
+    tokenizer = _load_tokenizer(directory / TOKENIZER_FILE, manifest)
+    threads = threads or usable_cores()
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.inter_op_num_threads = 1
+    options.log_severity_level = 3
+    # Without it, idle worker threads spin on after a run and slow down whatever runs next.
+    options.add_session_config_entry("session.force_spinning_stop", "1")
+    start = time.perf_counter()
+    try:
+        runtime_session = onnxruntime.InferenceSession(
+            str(path), options, providers=["CPUExecutionProvider"]
+        )
+    except Exception as error:  # ONNX Runtime's exceptions share no other base
+        raise ArtifactError(
+            f"{path}: onnxruntime {onnxruntime.__version__} cannot load it "
+            f"({_first_line(error)}); upgrade onnxruntime or export again"
+        ) from error
+    load_ms = (time.perf_counter() - start) * 1000.0
+    _check_graph(path, manifest, runtime_session)
+    return Session(
+        directory,
+        manifest,
+        tokenizer,
+        runtime_session,
+        threads,
+        load_ms,
+        onnxruntime.__version__,
+    )
+
+
+def import_onnxruntime() -> ModuleType:
+    """Import ONNX Runtime, whichever of its two packages is installed.
+
+    Raises:
+        MachineError: neither is, both are (they overwrite each other's files), or it is broken.
+    """
+    installed = [
+        name for name in ("onnxruntime", "onnxruntime-gpu") if _distribution_installed(name)
+    ]
+    if len(installed) == 2:
+        raise MachineError(
+            "onnxruntime and onnxruntime-gpu are both installed and overwrite each other; "
+            "run `pip uninstall onnxruntime onnxruntime-gpu` and install one of them"
+        )
+    try:
+        import onnxruntime
+    except ImportError as error:
+        raise MachineError(
+            f"onnxruntime cannot be imported ({_first_line(error)}); "
+            "run `pip install onnxruntime` (onnxruntime-gpu for CUDA)"
+        ) from error
+    module: ModuleType = onnxruntime
+    return module
+
+
+def _distribution_installed(name: str) -> bool:
+    try:
+        importlib.metadata.distribution(name)
+    except importlib.metadata.PackageNotFoundError:
+        return False
+    return True
+
+
+def _load_tokenizer(path: Path, manifest: ExportManifest) -> Tokenizer:
+    try:
+        tokenizer = Tokenizer.from_file(str(path))
+        tokenizer.no_padding()
+        tokenizer.enable_truncation(manifest.task.max_length)
+        tokenizer.encode("")
+    except Exception as error:  # tokenizers raises plain Exception
+        raise ArtifactError(
+            f"{path} is corrupt or of a newer tokenizers ({_first_line(error)}); "
+            "copy the directory again or export again"
+        ) from error
+    return tokenizer
+
+
+def _check_graph(path: Path, manifest: ExportManifest, runtime_session: Any) -> None:
+    found = {entry.name: entry.type for entry in runtime_session.get_inputs()}
+    if set(found) != set(manifest.inputs) or "input_ids" not in found:
+        raise ArtifactError(
+            f"{path}: expected the inputs {', '.join(manifest.inputs)} as the manifest says, "
+            f"got {', '.join(found)}; export the model again"
+        )
+    unknown = sorted(set(found) - set(_ENCODING_FIELDS))
+    if unknown:
+        raise ArtifactError(
+            f"{path}: no tokenizer gives the input {unknown[0]}; known are "
+            f"{', '.join(_ENCODING_FIELDS)}; export the model again"
+        )
+    wrong = sorted(name for name, kind in found.items() if kind != "tensor(int64)")
+    if wrong:
+        raise ArtifactError(
+            f"{path}: input {wrong[0]} must be int64, is {found[wrong[0]]}; export the model again"
+        )
+    outputs = [(entry.name, entry.type) for entry in runtime_session.get_outputs()]
+    if outputs != [("logits", "tensor(float)")]:
+        raise ArtifactError(
+            f"{path}: expected one float32 output 'logits', got "
+            f"{', '.join(f'{name} ({kind})' for name, kind in outputs)}; export the model again"
+        )
+
+
+def _first_line(error: BaseException) -> str:
+    lines = str(error).strip().splitlines()
+    return lines[0] if lines else type(error).__name__

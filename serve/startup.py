@@ -1,0 +1,80 @@
+"""Load time and peak memory of models, each measured in processes of its own."""
+
+import json
+import statistics
+import subprocess
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from random import Random
+
+from pipeline.artifacts.benchmark import Startup
+from pipeline.errors import MachineError
+
+__all__ = ["PROCESSES", "measure_startups", "probe"]
+
+PROCESSES = 5
+
+
+def measure_startups(
+    directories: Sequence[Path],
+    *,
+    threads: int,
+    batch_size: int,
+    sequence_length: int,
+    random: Random,
+    advance: Callable[[], None],
+) -> list[Startup]:
+    """Probe every model in fresh processes, interleaved in random order.
+
+    Args:
+        directories: model directories.
+        threads: intra-op threads.
+        batch_size: texts of the one batch.
+        sequence_length: tokens a text.
+        random: source of the order.
+        advance: called after every process.
+
+    Raises:
+        MachineError: a process died, for instance for want of memory.
+    """
+    measured: list[list[Mapping[str, float]]] = [[] for _ in directories]
+    for _ in range(PROCESSES):
+        order = list(range(len(directories)))
+        random.shuffle(order)
+        for index in order:
+            measured[index].append(probe(directories[index], threads, batch_size, sequence_length))
+            advance()
+    return [
+        Startup(
+            processes=len(runs),
+            load_ms=statistics.median(run["load_ms"] for run in runs),
+            baseline_rss_bytes=int(statistics.median(run["baseline_rss_bytes"] for run in runs)),
+            peak_rss_bytes=int(statistics.median(run["peak_rss_bytes"] for run in runs)),
+        )
+        for runs in measured
+    ]
+
+
+def probe(
+    directory: Path, threads: int, batch_size: int, sequence_length: int
+) -> Mapping[str, float]:
+    """Open one model in a fresh process of this interpreter; see :mod:`serve.probe`.
+
+    Raises:
+        MachineError: the process failed or was killed.
+    """
+    # -P keeps the current directory off the import path: a serve/ that lies there is not ours.
+    command = [sys.executable, "-P", "-m", "serve.probe", str(directory.resolve())]
+    command += [str(threads), str(batch_size), str(sequence_length)]
+    result = subprocess.run(
+        command, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False
+    )
+    if result.returncode != 0:
+        lines = result.stderr.strip().splitlines()
+        reason = lines[-1] if lines else f"exit code {result.returncode}"
+        if result.returncode < 0:
+            reason = f"killed by signal {-result.returncode}; is there enough memory?"
+        raise MachineError(f"{directory}: measuring its load time and memory failed: {reason}")
+    measured: Mapping[str, float] = json.loads(result.stdout.strip().splitlines()[-1])
+    return measured

@@ -1,0 +1,190 @@
+"""The pretrained model's side of a run: tokenizer, length limit, pooling, head."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from transformers import AutoTokenizer, PreTrainedModel
+from transformers.utils import cached_file
+
+from pipeline.artifacts.classifier import Head, TextClassifier
+from pipeline.artifacts.run import HeadLayout, Pooling
+from pipeline.config import TrainConfig
+from pipeline.errors import ConfigurationError, ModelError
+from smp.examples import Examples, collate
+from smp.heads import (
+    LABEL_WORDS,
+    class_means_head,
+    label_word_head,
+    least_squares_head,
+    linear_head,
+    masked_lm_head,
+)
+
+__all__ = ["build_head", "choose_pooling", "load_tokenizer", "longest_input", "pooled_states"]
+
+_FEATURE_BATCH = 64
+
+
+def load_tokenizer(model: str, *, revision: str | None) -> Any:
+    """The model's fast tokenizer.
+
+    Raises:
+        ModelError: there is none, or it has no padding token.
+    """
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(model, revision=revision, trust_remote_code=False)
+    except (OSError, ValueError, KeyError) as error:
+        first_line = str(error).strip().splitlines()[0]
+        raise ModelError(
+            f"--model {model}: its tokenizer cannot be loaded ({first_line}); "
+            "put tokenizer.json beside the model"
+        ) from error
+    if not tokenizer.is_fast or tokenizer.pad_token_id is None:
+        raise ModelError(
+            f"--model {model}: a fast tokenizer (tokenizer.json) with a padding token is needed"
+        )
+    tokenizer.padding_side = "right"
+    return tokenizer
+
+
+def longest_input(encoder: PreTrainedModel) -> int:
+    """How many tokens the encoder takes; position tables of RoBERTa's kind lose the first two."""
+    config = encoder.config
+    offset = 0
+    if config.model_type in ("roberta", "xlm-roberta", "camembert", "mpnet"):
+        offset = config.pad_token_id + 1
+    return int(config.max_position_embeddings) - offset
+
+
+def choose_pooling(config: TrainConfig, *, label_words: bool) -> Pooling:
+    """The pooling that was asked for, else the model's own.
+
+    A label-word head sees the mask token (the first token where there is none). A sentence
+    encoder's 1_Pooling/config.json says mean or first. Any other model: the first token.
+    """
+    if config.pooling != "auto":
+        return config.pooling
+    if label_words:
+        return "mask"
+    found = cached_file(
+        config.model,
+        "1_Pooling/config.json",
+        revision=config.revision,
+        _raise_exceptions_for_gated_repo=False,
+        _raise_exceptions_for_missing_entries=False,
+        _raise_exceptions_for_connection_errors=False,
+    )
+    if found is not None:
+        modes = json.loads(Path(found).read_text(encoding="utf-8"))
+        if modes.get("pooling_mode_mean_tokens") or modes.get("pooling_mode") == "mean":
+            return "mean"
+    return "first"
+
+
+def build_head(
+    config: TrainConfig,
+    encoder: PreTrainedModel,
+    tokenizer: Any,
+    examples: Examples,
+    labels: tuple[str, ...],
+    device: torch.device,
+) -> tuple[Head, HeadLayout]:
+    """The head that the configuration asks for.
+
+    Args:
+        config: the configuration.
+        encoder: the encoder, plain and frozen.
+        tokenizer: its tokenizer.
+        examples: the training examples, for heads in closed form.
+        labels: class names, empty for regression.
+        device: where the features are computed.
+
+    Raises:
+        ConfigurationError: the head does not fit the model or the task.
+    """
+    outputs = len(labels) or 1
+    kind = config.head
+    if kind == "auto" and config.method == "finetune":
+        kind = "linear"
+    language_model = None
+    if kind in ("auto", "label-words"):
+        language_model = masked_lm_head(
+            config.model, revision=config.revision, model_type=encoder.config.model_type
+        )
+        words = _label_words(config, labels)
+        if kind == "label-words" and language_model is None:
+            raise ConfigurationError(
+                "--head label-words: the checkpoint has no masked-language-model head; "
+                "use --head least-squares"
+            )
+        if kind == "label-words" and words is None:
+            raise ConfigurationError(
+                f"--head label-words: give --label-words, one for each of {', '.join(labels)}"
+            )
+        kind = "least-squares" if language_model is None or words is None else "label-words"
+    pooling = choose_pooling(config, label_words=kind == "label-words")
+    if pooling == "mask" and tokenizer.mask_token_id is None:
+        raise ConfigurationError("--pooling mask: the tokenizer has no mask token; use first")
+    hidden_size = int(encoder.config.hidden_size)
+    if kind == "label-words":
+        assert language_model is not None
+        assert words is not None
+        return label_word_head(
+            language_model, tokenizer, words, pooling=pooling, hidden_size=hidden_size
+        )
+    if kind == "linear":
+        generator = torch.Generator().manual_seed(config.seed)
+        return linear_head(hidden_size, outputs, pooling=pooling, generator=generator)
+    if kind == "class-means" and not labels:
+        raise ConfigurationError("--head class-means needs classes; use least-squares")
+    layout = HeadLayout(
+        kind="least-squares",
+        pooling=pooling,
+        hidden_size=hidden_size,
+        outputs=outputs,
+        mask_token_id=tokenizer.mask_token_id,
+    )
+    classifier = TextClassifier(encoder, Head(layout), layout)
+    features = pooled_states(classifier, examples, tokenizer.pad_token_id, device)
+    if kind == "class-means":
+        return class_means_head(features, examples.targets, classes=outputs, pooling=pooling)
+    classes = outputs if labels else None
+    return least_squares_head(features, examples.targets, classes=classes, pooling=pooling)
+
+
+def _label_words(config: TrainConfig, labels: tuple[str, ...]) -> tuple[str, ...] | None:
+    if config.label_words:
+        wanted = len(labels) or 1
+        if len(config.label_words) != wanted:
+            raise ConfigurationError(
+                f"--label-words: expected {wanted} words for {', '.join(labels) or 'one number'}, "
+                f"got {len(config.label_words)}"
+            )
+        return config.label_words
+    if config.task is not None:
+        words = LABEL_WORDS[config.task]
+        return tuple(words[label] for label in labels) if labels else tuple(words.values())
+    return None
+
+
+@torch.no_grad()
+def pooled_states(
+    classifier: TextClassifier, examples: Examples, pad_token_id: int, device: torch.device
+) -> Tensor:
+    """The frozen encoder's pooled states.
+
+    Returns:
+        float32 [examples, hidden], on the CPU.
+    """
+    classifier.to(device).eval()
+    lengths = torch.tensor([len(ids) for ids in examples.inputs["input_ids"]])
+    features = torch.zeros(len(examples), classifier.layout.hidden_size)
+    for indices in torch.split(lengths.argsort(stable=True), _FEATURE_BATCH):
+        batch = collate([examples[int(index)] for index in indices], pad_token_id)
+        batch.pop("labels")
+        states = classifier.features(**{name: ids.to(device) for name, ids in batch.items()})
+        features[indices] = states.float().cpu()
+    return features

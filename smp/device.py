@@ -1,0 +1,40 @@
+"""Where to train, and in which arithmetic."""
+
+from typing import Literal
+
+import torch
+
+from pipeline.errors import ConfigurationError, MachineError
+
+__all__ = ["choose_device", "choose_precision"]
+
+
+def choose_device(asked: Literal["auto", "cpu", "cuda"]) -> torch.device:
+    """The device that was asked for, or the GPU where there is one.
+
+    Raises:
+        MachineError: cuda was asked for and is not there.
+    """
+    there = torch.cuda.is_available()
+    if asked == "cuda" and not there:
+        raise MachineError(
+            "--device cuda: this torch sees no GPU; use --device cpu or install torch with CUDA"
+        )
+    return torch.device("cuda" if there and asked != "cpu" else "cpu")
+
+
+def choose_precision(
+    asked: Literal["auto", "fp32", "bf16", "fp16"], device: torch.device
+) -> Literal["fp32", "bf16", "fp16"]:
+    """The arithmetic that was asked for; for auto, bf16 where the device has it in hardware.
+
+    Raises:
+        ConfigurationError: fp16 on a CPU, which would only be slow.
+    """
+    if asked == "fp16" and device.type == "cpu":
+        raise ConfigurationError("--precision fp16 needs a GPU; use bf16 or fp32 on a CPU")
+    if asked != "auto":
+        return asked
+    if device.type == "cuda":
+        return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp32"
+    return "bf16" if torch.cpu._is_avx512_bf16_supported() else "fp32"

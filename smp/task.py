@@ -1,0 +1,124 @@
+"""What a run learns from and is judged by: examples, labels, metric."""
+
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+
+from pipeline.artifacts.run import TaskLayout
+from pipeline.config import TrainConfig
+from pipeline.data import (
+    LabelledText,
+    encode_labels,
+    infer_labels,
+    infer_task_kind,
+    numeric_labels,
+    read_labelled_text,
+)
+from pipeline.metrics import METRICS, primary_metrics
+from smp.examples import Examples, tokenise
+from smp.glue import GLUE, read_glue
+
+__all__ = ["Task", "read_task", "scorer", "task_layout", "tokenise_task"]
+
+
+@dataclass(frozen=True)
+class Task:
+    """The data of a run and what is to be predicted.
+
+    Attributes:
+        train: training examples.
+        validation: validation examples.
+        kind: one label out of several, or one number.
+        labels: class names in the order of the logits, empty for regression.
+        metric: the metric that the task is judged by.
+    """
+
+    train: LabelledText
+    validation: LabelledText
+    kind: Literal["classification", "regression"]
+    labels: tuple[str, ...]
+    metric: str
+
+
+def read_task(config: TrainConfig) -> Task:
+    """Read the files, or fetch the GLUE task, that the configuration names.
+
+    Raises:
+        DataError: see :func:`pipeline.data.read_labelled_text` and :mod:`smp.glue`.
+    """
+    if config.task is not None:
+        row = GLUE[config.task]
+        data, validation = read_glue(config.task)
+        kind, metric = row.kind, row.metric
+    else:
+        assert config.train_file is not None
+        assert config.validation_file is not None
+        columns = {
+            "text_column": config.text_column,
+            "text_pair_column": config.text_pair_column,
+            "label_column": config.label_column,
+        }
+        data = read_labelled_text(config.train_file, flag="--train-file", **columns)
+        validation = read_labelled_text(config.validation_file, flag="--validation-file", **columns)
+        kind = infer_task_kind(data.labels) if config.task_type == "auto" else config.task_type
+        metric = "pearson" if kind == "regression" else "accuracy"
+    labels = infer_labels(data, flag="--train-file") if kind == "classification" else ()
+    if config.max_train_samples is not None:
+        data = data.head(config.max_train_samples)
+        if kind == "classification":
+            infer_labels(data, flag="--max-train-samples leaves of --train-file")
+    if config.max_validation_samples is not None:
+        validation = validation.head(config.max_validation_samples)
+    return Task(data, validation, kind, labels, metric)
+
+
+def tokenise_task(task: Task, tokenizer: Any, max_length: int) -> tuple[Examples, Examples]:
+    """Tokenise training and validation examples, and say on stderr how many were cut.
+
+    Raises:
+        DataError: a validation label that the training data never had, or no number.
+    """
+    examples = []
+    for data, flag in ((task.train, "--train-file"), (task.validation, "--validation-file")):
+        targets: list[int] | list[float]
+        if task.kind == "classification":
+            targets = encode_labels(data, task.labels, flag=flag)
+        else:
+            targets = numeric_labels(data, flag=flag)
+        tokenised = tokenise(data, targets, tokenizer, max_length)
+        if tokenised.truncated:
+            print(
+                f"note: {tokenised.truncated} of {len(data)} texts in {data.source} are longer "
+                f"than {max_length} tokens and were cut",
+                file=sys.stderr,
+            )
+        examples.append(tokenised)
+    return examples[0], examples[1]
+
+
+def scorer(task: Task) -> Callable[[Any], dict[str, float]]:
+    """The function that gives Trainer the metrics of an evaluation."""
+    names = primary_metrics(task.kind, task.metric)
+
+    def score(prediction: Any) -> dict[str, float]:
+        logits, targets = np.asarray(prediction.predictions), np.asarray(prediction.label_ids)
+        guess = logits.reshape(-1) if task.kind == "regression" else logits.argmax(axis=-1)
+        return {name: METRICS[name](guess, targets) for name in names}
+
+    return score
+
+
+def task_layout(task: Task, max_length: int) -> TaskLayout:
+    """The task as the manifest records it."""
+    return TaskLayout(
+        kind=task.kind,
+        labels=task.labels,
+        text_column=task.train.text_column,
+        text_pair_column=task.train.text_pair_column,
+        label_column=task.train.label_column,
+        max_length=max_length,
+        metric=task.metric,
+    )

@@ -1,0 +1,194 @@
+"""transformers' Trainer with masks recomputed before every step and the regulariser in the loss."""
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+from torch.utils.data import Sampler
+from transformers import Trainer, TrainerCallback
+
+from pipeline.artifacts.classifier import TextClassifier
+from pipeline.errors import ArtifactError
+from smp.examples import Examples
+from smp.schedules import CubicSchedules
+from smp.scores import ScoredMatrices
+
+__all__ = ["LengthGroupedOrder", "MaskTrainer"]
+
+CHECKPOINT_FILE = "model.safetensors"
+_BATCHES_A_GROUP = 50
+# A trainable linear head learns beside the scores at this share of their learning rate.
+_HEAD_LEARNING_RATE_SHARE = 0.1
+
+
+class LengthGroupedOrder(Sampler[int]):
+    """A random order in which the examples of a batch have similar lengths, so little is padding.
+
+    The order depends on seed and epoch alone, so a resumed run sees what it would have seen.
+
+    Args:
+        lengths: tokens of each example.
+        batch_size: examples of a batch.
+        seed: seed of the order.
+    """
+
+    def __init__(self, lengths: Sequence[int], batch_size: int, seed: int) -> None:
+        self.lengths = torch.tensor(lengths)
+        self.batch_size = batch_size
+        self.seed = seed
+        self.epoch = 0
+
+    def set_epoch(self, epoch: int) -> None:
+        """Choose the epoch whose order comes next, from 0."""
+        self.epoch = epoch
+
+    def __len__(self) -> int:
+        return len(self.lengths)
+
+    def __iter__(self) -> Iterator[int]:
+        generator = torch.Generator().manual_seed(self.seed * 1_000_003 + self.epoch)
+        order = torch.randperm(len(self.lengths), generator=generator)
+        batches: list[Tensor] = []
+        for group in torch.split(order, self.batch_size * _BATCHES_A_GROUP):
+            by_length = group[self.lengths[group].argsort(stable=True)]
+            batches.extend(torch.split(by_length, self.batch_size))
+        # A short batch must come last: Trainer cuts the order into batches of equal size.
+        full = [batch for batch in batches if len(batch) == self.batch_size]
+        short = [batch for batch in batches if len(batch) < self.batch_size]
+        shuffled = [full[i] for i in torch.randperm(len(full), generator=generator).tolist()]
+        for batch in (*shuffled, *short):
+            yield from batch.tolist()
+
+
+class _MaskUpdates(TrainerCallback):
+    """Recomputes the masks before each optimiser step, from the scores as they then are."""
+
+    def __init__(self, trainer: "MaskTrainer") -> None:
+        self.trainer = trainer
+
+    def on_step_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        self.trainer.update_masks()
+
+
+class MaskTrainer(Trainer):
+    """Trains the scores of a classifier, or all its weights where there are no scores.
+
+    Args:
+        model: the classifier, scores attached.
+        scored: its scored matrices, None to train without masks (the fine-tuning baseline).
+        schedules: density and regulariser over the run, None without masks.
+        regression: mean squared error in place of cross-entropy.
+        kwargs: everything else that Trainer takes.
+    """
+
+    def __init__(
+        self,
+        model: TextClassifier,
+        scored: ScoredMatrices | None,
+        schedules: CubicSchedules | None,
+        *,
+        regression: bool,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(model=model, **kwargs)
+        self.scored = scored
+        self.schedules = schedules
+        self.regression = regression
+        # Our loss is a mean over the batch: Trainer divides it by the accumulation steps.
+        self.model_accepts_loss_kwargs = False
+        self.loss_is_scaled_for_ga = False
+        if scored is not None:
+            self.add_callback(_MaskUpdates(self))
+
+    @property
+    def density(self) -> float:
+        """The scheduled density after the steps done so far, in (0, 1]."""
+        return 1.0 if self.schedules is None else self.schedules.density_at(self.state.global_step)
+
+    def update_masks(self) -> None:
+        """Recompute the masks for the present scores and the present step."""
+        if self.scored is not None:
+            self.scored.update_masks(self.density)
+
+    def create_optimizer(self, model: nn.Module | None = None) -> torch.optim.Optimizer:
+        """AdamW without weight decay; over the scores alone, and a linear head where it learns."""
+        if self.optimizer is None:
+            named = [(n, p) for n, p in self.model.named_parameters() if p.requires_grad]
+            rate = self.args.learning_rate
+            head = [p for name, p in named if name.startswith("head.")]
+            rest = [p for name, p in named if not name.startswith("head.")]
+            head_rate = rate if self.scored is None else rate * _HEAD_LEARNING_RATE_SHARE
+            groups = [{"params": rest, "lr": rate}, {"params": head, "lr": head_rate}]
+            self.optimizer: Any = torch.optim.AdamW(
+                [group for group in groups if group["params"]],
+                betas=(self.args.adam_beta1, self.args.adam_beta2),
+                eps=self.args.adam_epsilon,
+                weight_decay=0.0,
+                fused=True,
+            )
+        optimizer: torch.optim.Optimizer = self.optimizer
+        return optimizer
+
+    def compute_loss(
+        self,
+        model: nn.Module,
+        inputs: dict[str, Any],
+        return_outputs: bool = False,
+        num_items_in_batch: Any = None,
+    ) -> Any:
+        """Task loss plus lambda_t R(S) (SMP, equation 9); without the regulariser to evaluate."""
+        targets = inputs.pop("labels")
+        logits = model(**inputs).float()
+        if self.regression:
+            loss = nn.functional.mse_loss(logits.squeeze(-1), targets.float())
+        else:
+            loss = nn.functional.cross_entropy(logits, targets)
+        if self.scored is not None and self.schedules is not None and model.training:
+            weight = self.schedules.lambda_at(self.state.global_step)
+            loss = loss + weight * self.scored.regulariser()
+        return (loss, {"logits": logits}) if return_outputs else loss
+
+    def evaluate(self, *args: Any, **kwargs: Any) -> dict[str, float]:
+        """Evaluate under the masks that the present scores and step give."""
+        self.update_masks()
+        metrics: dict[str, float] = super().evaluate(*args, **kwargs)
+        return metrics
+
+    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
+        """Log the density and lambda beside what Trainer logs."""
+        if self.schedules is not None:
+            logs["density"] = round(self.density, 4)
+            logs["lambda"] = round(self.schedules.lambda_at(self.state.global_step), 2)
+        super().log(logs, start_time)
+
+    def _get_train_sampler(self, train_dataset: Any = None) -> LengthGroupedOrder:
+        examples: Examples = self.train_dataset if train_dataset is None else train_dataset
+        lengths = [len(ids) for ids in examples.inputs["input_ids"]]
+        return LengthGroupedOrder(lengths, self._train_batch_size, self.args.seed)
+
+    def _save(self, output_dir: str | None = None, state_dict: Any = None) -> None:
+        # Only what is trained: the frozen weights come from the base model again.
+        if self.args.should_save:
+            directory = Path(output_dir or self.args.output_dir)
+            directory.mkdir(parents=True, exist_ok=True)
+            save_file(self._trained_tensors(), str(directory / CHECKPOINT_FILE))
+
+    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
+        path = Path(resume_from_checkpoint) / CHECKPOINT_FILE
+        saved = load_file(str(path))
+        trained = {n: p for n, p in self.model.named_parameters() if p.requires_grad}
+        shapes = {name: parameter.shape for name, parameter in trained.items()}
+        if {name: tensor.shape for name, tensor in saved.items()} != shapes:
+            raise ArtifactError(
+                f"{path} was written with another model or method; train again without --resume"
+            )
+        with torch.no_grad():
+            for name, parameter in trained.items():
+                parameter.copy_(saved[name])
+
+    def _trained_tensors(self) -> dict[str, Tensor]:
+        named = self.model.named_parameters()
+        return {n: p.detach().cpu().contiguous() for n, p in named if p.requires_grad}
