@@ -9,7 +9,6 @@ import inspect
 import types
 import typing
 from collections.abc import Callable, Mapping
-from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -34,14 +33,13 @@ def with_flags(cls: type, *, optional: bool = False) -> Callable[[Command], Comm
 
     def decorate(command: Command) -> Command:
         parameters = [
-            parameter
+            parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY)
             for parameter in inspect.signature(command).parameters.values()
             if parameter.kind is not inspect.Parameter.VAR_KEYWORD
         ]
         hints = typing.get_type_hints(cls)
         made = [_parameter(field, hints[field.name], optional) for field in dataclasses.fields(cls)]
-        everything = [*(p for p in made if p.default is inspect.Parameter.empty), *parameters]
-        everything += [p for p in made if p.default is not inspect.Parameter.empty]
+        everything = [*made, *parameters]
 
         def run(**values: Any) -> None:
             command(**values)
@@ -64,9 +62,7 @@ def given_values(cls: type, values: Mapping[str, Any]) -> dict[str, Any]:
     return given
 
 
-def _parameter(
-    field: "dataclasses.Field[Any]", hint: Any, optional: bool
-) -> inspect.Parameter:
+def _parameter(field: "dataclasses.Field[Any]", hint: Any, optional: bool) -> inspect.Parameter:
     required = field.default is dataclasses.MISSING and not optional
     base, several = _base_type(hint)
     annotation: Any = list[base] if several else base  # type: ignore[valid-type]
@@ -78,8 +74,8 @@ def _parameter(
             names = [f"{names[0]}/--no-{key_name(field)}"]
         info = typer.Option(
             *names,
-            help=field.metadata["help"],
-            show_default=_shown_default(field),
+            help=field.metadata["help"] + _shown_default(field),
+            show_default=False,
             rich_help_panel=field.metadata["group"],
         )
     if not required:
@@ -98,17 +94,13 @@ def _base_type(hint: Any) -> tuple[Any, bool]:
         (hint,) = (part for part in typing.get_args(hint) if part is not type(None))
     if typing.get_origin(hint) is tuple:
         return _base_type(typing.get_args(hint)[0])[0], True
-    return (hint if typing.get_origin(hint) is not typing.Literal else hint), False
+    return hint, False
 
 
-def _shown_default(field: "dataclasses.Field[Any]") -> str | bool:
+def _shown_default(field: "dataclasses.Field[Any]") -> str:
     default = field.default
-    if default is dataclasses.MISSING or default is None or default == ():
-        return False
-    if isinstance(default, bool):
-        return "on" if default else "off"
+    if default is dataclasses.MISSING or default is None or default == () or default is False:
+        return ""
     if isinstance(default, tuple):
-        return " ".join(str(item) for item in default)
-    if isinstance(default, Path | str | int):
-        return str(default)
-    return f"{default:g}"
+        default = " ".join(str(item) for item in default)
+    return f" (default: {default:g})" if isinstance(default, float) else f" (default: {default})"

@@ -4,14 +4,16 @@ Each key holds one stage's settings, or a list of them to run that stage several
 keys are its flags without the dashes.
 """
 
-from collections.abc import Iterable, Mapping
+import dataclasses
+import difflib
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import yaml
 
 from pipeline.config import BenchConfig, CheckConfig, ExportConfig, TrainConfig
-from pipeline.config.fields import build
+from pipeline.config.fields import build, key_name
 from pipeline.errors import ConfigurationError
 
 __all__ = ["STAGES", "read_recipe", "resolve"]
@@ -60,17 +62,16 @@ def read_recipe(path: Path) -> dict[str, list[dict[str, Any]]]:
 
 
 def resolve(
-    recipe: Mapping[str, Iterable[Mapping[str, Any]]],
-    overrides: Iterable[str],
-    *,
-    source: str,
+    recipe: Mapping[str, Sequence[Mapping[str, Any]]], flags: Sequence[str], *, source: str
 ) -> list[tuple[str, Stage]]:
     """Check a recipe's settings and put them in the order in which they run.
 
     Args:
         recipe: what :func:`read_recipe` gave.
-        overrides: ``stage.key=value``, the value in YAML; they win over the file and hold for
-            every run of the stage.
+        flags: further words of the command line, which win over the file: ``--key value`` where
+            only one stage of the recipe has the key, else ``--stage.key value``, or
+            ``--stage.2.key value`` for the second run of a stage. Values are read as YAML; a key
+            without a value is true; a key given several times makes a list.
         source: the recipe's path, for messages.
 
     Returns:
@@ -79,30 +80,71 @@ def resolve(
     Raises:
         ConfigurationError: an unknown key, a value of the wrong type or out of bounds.
     """
-    changes = [_parse_override(text) for text in overrides]
-    for stage, key, _ in changes:
-        if stage not in recipe:
-            raise ConfigurationError(
-                f"--set {stage}.{key}: the recipe has no stage {stage!r}; "
-                f"it has {', '.join(recipe)}"
-            )
-    resolved: list[tuple[str, Stage]] = []
-    for name, cls in STAGES.items():
-        for run in recipe.get(name, ()):
-            values = dict(run)
-            values.update({key: value for stage, key, value in changes if stage == name})
-            resolved.append((name, build(cls, values, source=f"{source}: {name}")))
-    return resolved
+    runs = {name: [dict(run) for run in recipe[name]] for name in STAGES if name in recipe}
+    for (stage, number, key), value in _read_flags(flags, runs).items():
+        chosen = runs[stage] if number is None else [runs[stage][number - 1]]
+        for run in chosen:
+            run[key] = value
+    return [
+        (name, build(STAGES[name], run, source=f"{source}: {name}"))
+        for name, stage_runs in runs.items()
+        for run in stage_runs
+    ]
 
 
-def _parse_override(text: str) -> tuple[str, str, Any]:
-    target, equals, value = text.partition("=")
-    stage, dot, key = target.partition(".")
-    if not equals or not dot or not key:
+def _read_flags(
+    words: Sequence[str], runs: Mapping[str, Sequence[Any]]
+) -> dict[tuple[str, int | None, str], Any]:
+    values: dict[tuple[str, int | None, str], Any] = {}
+    position = 0
+    while position < len(words):
+        flag, equals, text = words[position].partition("=")
+        position += 1
+        if not flag.startswith("--"):
+            raise ConfigurationError(f"{flag!r} is no flag; flags start with --")
+        if not equals:
+            has_value = position < len(words) and not words[position].startswith("--")
+            text = words[position] if has_value else "true"
+            position += has_value
+        target = _target(flag, runs)
+        value = _yaml_value(flag, text)
+        if target in values:
+            earlier = values[target]
+            value = [*earlier, value] if isinstance(earlier, list) else [earlier, value]
+        values[target] = value
+    return values
+
+
+def _target(flag: str, runs: Mapping[str, Sequence[Any]]) -> tuple[str, int | None, str]:
+    *path, key = flag.removeprefix("--").split(".")
+    holders = [name for name in runs if key in _keys(name)]
+    if not path:
+        if len(holders) == 1:
+            return holders[0], None, key
+        if holders:
+            choices = " or ".join(f"--{name}.{key}" for name in holders)
+            raise ConfigurationError(f"{flag} is a flag of several stages; write {choices}")
+        known = [name for stage in runs for name in _keys(stage)]
+        close = difflib.get_close_matches(key, known, n=1)
+        hint = f"; did you mean --{close[0]}?" if close else "; see --help of each stage"
+        raise ConfigurationError(f"{flag} is a flag of no stage in the recipe{hint}")
+    stage = path[0]
+    number = path[1] if len(path) > 1 else None
+    if stage not in runs or key not in _keys(stage) or len(path) > 2:
         raise ConfigurationError(
-            f"--set {text!r}: give stage.key=value, for instance train.density=0.1"
+            f"{flag}: write --stage.key with one of {', '.join(runs)} and a flag of that stage"
         )
+    if number is not None and not (number.isdigit() and 1 <= int(number) <= len(runs[stage])):
+        raise ConfigurationError(f"{flag}: the recipe has {len(runs[stage])} runs of {stage}")
+    return stage, None if number is None else int(number), key
+
+
+def _keys(stage: str) -> list[str]:
+    return [key_name(field) for field in dataclasses.fields(STAGES[stage])]
+
+
+def _yaml_value(flag: str, text: str) -> Any:
     try:
-        return stage, key, yaml.safe_load(value)
+        return yaml.safe_load(text)
     except yaml.YAMLError as error:
-        raise ConfigurationError(f"--set {text!r}: the value is not valid YAML") from error
+        raise ConfigurationError(f"{flag}: {text!r} is not valid YAML") from error

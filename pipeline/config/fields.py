@@ -5,6 +5,7 @@ fields come the command's flags (pipeline.flags), the recipe's keys (pipeline.re
 checks, so that none of the three can lack what another has.
 """
 
+import contextlib
 import dataclasses
 import math
 import types
@@ -150,9 +151,14 @@ def _convert(expected: Any, value: Any, where: str) -> Any:
         return Path(value)
     if expected is float and isinstance(value, int | float) and not isinstance(value, bool):
         return float(value)
+    if expected is float and isinstance(value, str):
+        # YAML 1.1 reads 1e-2 as a text: it wants a point in a number with an exponent.
+        with contextlib.suppress(ValueError):
+            return float(value)
     if type(value) is expected:
         return value
-    name = {"str": "a text", "Path": "a path", "int": "a whole number", "float": "a number"}.get(
-        expected.__name__, "true or false"
-    )
+    if expected is str and isinstance(value, int | float) and not isinstance(value, bool):
+        return str(value)
+    names = {"str": "a text", "Path": "a path", "int": "a whole number", "float": "a number"}
+    name = names.get(expected.__name__, "true or false")
     raise ConfigurationError(f"{where} must be {name}, got {value!r}")

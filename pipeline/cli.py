@@ -1,0 +1,185 @@
+"""The command line: parses, calls a stage, prints its result, and turns errors into one line."""
+
+import errno
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from pipeline import __version__
+from pipeline.config import BenchConfig, CheckConfig, ExportConfig, TrainConfig
+from pipeline.config.fields import build
+from pipeline.errors import PipelineError
+from pipeline.flags import given_values, with_flags
+from pipeline.stages import plan_stage, run_stage
+
+__all__ = ["app", "main"]
+
+EXIT_REGRESSION = 1
+EXIT_BAD_INPUT = 2
+EXIT_INTERRUPTED = 130
+
+app = typer.Typer(
+    name="smp-pipeline",
+    help="Prune a pretrained transformer without fine-tuning, export it to ONNX, measure it.\n\n"
+    "train learns masks, export writes a verified ONNX model directory, bench measures it, "
+    "check compares two benchmarks, run does all of it from one recipe. Nothing is sent anywhere.",
+    no_args_is_help=True,
+    add_completion=True,
+    rich_markup_mode="markdown",
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+DryRun = Annotated[
+    bool,
+    typer.Option("--dry-run", help="Print the resolved configuration and an estimate, and stop."),
+]
+Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON on stdout.")]
+
+
+@app.callback()
+def _common(
+    version: Annotated[bool, typer.Option("--version", help="Print the version and stop.")] = False,
+) -> None:
+    if version:
+        print(__version__)
+        raise typer.Exit
+
+
+def _stage(name: str, cls: type, values: dict[str, Any], *, dry_run: bool, as_json: bool) -> None:
+    config: Any = build(cls, given_values(cls, values), source=f"smp-pipeline {name}")
+    _run([(name, config)], dry_run=dry_run, as_json=as_json)
+
+
+def _run(stages: Sequence[tuple[str, Any]], *, dry_run: bool, as_json: bool) -> None:
+    try:
+        for name, config in stages:
+            if len(stages) > 1:
+                print(f"== {name}", file=sys.stderr, flush=True)
+            if dry_run:
+                plan_stage(name, config, as_json=as_json)
+            elif not run_stage(name, config, as_json=as_json):
+                raise typer.Exit(EXIT_REGRESSION)
+    except KeyboardInterrupt:
+        print("interrupted; nothing half-written was left", file=sys.stderr)
+        raise typer.Exit(EXIT_INTERRUPTED) from None
+
+
+@app.command()
+@with_flags(TrainConfig)
+def train(dry_run: DryRun = False, json: Json = False, **values: Any) -> None:
+    """Learn masks for a pretrained encoder on labelled texts; its weights stay frozen.
+
+    Writes a small run directory: masks (one bit a weight), head, tokenizer and manifest. A run
+    that was stopped goes on with --resume.
+
+    Example: smp-pipeline train --model DIR_OR_HUB_ID --train-file train.csv
+    --validation-file validation.csv --density 0.1 --output-dir runs/reviews
+    """
+    _stage("train", TrainConfig, values, dry_run=dry_run, as_json=json)
+
+
+@app.command()
+@with_flags(ExportConfig)
+def export(dry_run: DryRun = False, json: Json = False, **values: Any) -> None:
+    """Bake a run's masks into the frozen weights and write a verified ONNX model directory.
+
+    ONNX Runtime is compared with PyTorch on real texts first; if they differ beyond --tolerance,
+    nothing is written.
+
+    Example: smp-pipeline export runs/reviews --format packed --output-dir models/reviews
+    """
+    _stage("export", ExportConfig, values, dry_run=dry_run, as_json=json)
+
+
+@app.command()
+@with_flags(BenchConfig)
+def bench(dry_run: DryRun = False, json: Json = False, **values: Any) -> None:
+    """Measure size, load time, memory, latency and accuracy of exported models, interleaved.
+
+    Writes JSON, and a Markdown report and a plot beside it.
+
+    Example: smp-pipeline bench models/dense models/reviews --validation-file validation.csv
+    """
+    _stage("bench", BenchConfig, values, dry_run=dry_run, as_json=json)
+
+
+@app.command()
+@with_flags(CheckConfig)
+def check(json: Json = False, **values: Any) -> None:
+    """Fail (exit code 1) if a benchmark is worse than a baseline.
+
+    Exit code 0: passed. 1: a regression. 2: the input cannot be compared.
+
+    Example: smp-pipeline check bench.json --baseline baseline.json --max-accuracy-drop 0.5
+    """
+    _stage("check", CheckConfig, values, dry_run=False, as_json=json)
+
+
+@app.command(
+    context_settings={
+        "allow_extra_args": True,
+        "ignore_unknown_options": True,
+        "allow_interspersed_args": True,
+    }
+)
+def run(
+    context: typer.Context,
+    recipe: Annotated[Path, typer.Argument(help="The YAML recipe.", metavar="RECIPE")],
+    dry_run: DryRun = False,
+) -> None:
+    """Do all stages of a YAML recipe: train, export, bench, check.
+
+    Each key of the recipe is a stage, each key below it a flag of that stage without the dashes.
+    A stage may hold a list, to run it several times. Flags given here win over the file:
+    --density 0.05, or --train.seed 1 where several stages have the flag, or --train.2.density 0.05
+    for the second run of a stage.
+
+    Example: smp-pipeline run recipes/demo.yaml --dry-run
+    """
+    from pipeline.recipe import read_recipe, resolve
+
+    stages = resolve(read_recipe(recipe), context.args, source=str(recipe))
+    _run(stages, dry_run=dry_run, as_json=False)
+
+
+@app.command()
+def info(
+    path: Annotated[
+        Path, typer.Argument(help="A run directory, a model directory or a bench.json.")
+    ],
+    as_json: Json = False,
+) -> None:
+    """Say what a run directory, a model directory or a bench.json holds.
+
+    Example: smp-pipeline info runs/reviews
+    """
+    from pipeline.info import describe, print_description
+
+    description = describe(path)
+    if as_json:
+        print(json.dumps(description, indent=2))
+    else:
+        print_description(description)
+
+
+def main() -> None:
+    """Run the command line and exit: 0 done, 1 a regression, 2 bad input, 130 interrupted."""
+    try:
+        app()
+    except PipelineError as error:
+        _fail(str(error))
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EROFS):
+            raise
+        where = f" ({error.filename})" if error.filename else ""
+        _fail(f"{error.strerror}{where}; free some space or choose another place")
+
+
+def _fail(message: str) -> None:
+    print(f"error: {message}", file=sys.stderr)
+    sys.exit(EXIT_BAD_INPUT)

@@ -1,0 +1,112 @@
+"""What a run directory, a model directory or a benchmark holds, for people and for machines."""
+
+import json
+from collections import defaultdict
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from pipeline.artifacts import exported, run
+from pipeline.artifacts.files import directory_size_bytes
+from pipeline.artifacts.manifest import to_json
+from pipeline.errors import ArtifactError
+
+__all__ = ["describe", "print_description"]
+
+
+def describe(path: Path) -> dict[str, Any]:
+    """The facts about a directory or file that a stage wrote, as plain JSON types.
+
+    Raises:
+        ArtifactError: it is nothing that this project wrote, corrupt, or of a newer schema.
+    """
+    if path.is_file():
+        from pipeline.artifacts.benchmark import read_benchmark
+
+        return {"path": str(path), **to_json(read_benchmark(path))}
+    kind = _kind(path / run.MANIFEST_FILE)
+    if kind == run.KIND:
+        facts: dict[str, Any] = to_json(run.read_run(path))
+        facts["density_by_type"] = _density_by_type(facts["matrices"])
+    elif kind == exported.KIND:
+        facts = to_json(exported.read_exported(path))
+    else:
+        raise ArtifactError(
+            f"{path}: no run directory, model directory or bench.json; "
+            "give what train, export or bench wrote"
+        )
+    return {"path": str(path), "kind": kind, "size_bytes": directory_size_bytes(path), **facts}
+
+
+def _kind(manifest: Path) -> str | None:
+    try:
+        content = json.loads(manifest.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    return content.get("kind") if isinstance(content, dict) else None
+
+
+def _density_by_type(matrices: Mapping[str, Any]) -> dict[str, dict[str, float]]:
+    """Matrix type -> layer -> density in [0, 1]."""
+    table: dict[str, dict[str, float]] = defaultdict(dict)
+    for matrix in matrices.values():
+        size = matrix["shape"][0] * matrix["shape"][1]
+        table[matrix["matrix_type"]][str(matrix["layer"])] = matrix["kept"] / size
+    return dict(table)
+
+
+def print_description(facts: Mapping[str, Any]) -> None:
+    """Print what :func:`describe` gave as tables on stdout."""
+    from rich.console import Console
+    from rich.table import Table
+
+    console = Console()
+    if "models" in facts:
+        from pipeline.artifacts.benchmark import read_benchmark
+        from pipeline.report import print_benchmark
+
+        print_benchmark(read_benchmark(Path(facts["path"])))
+        return
+    table = Table(show_header=False, title=str(facts["path"]), title_justify="left")
+    for name, value in _rows(facts):
+        table.add_row(name, value)
+    console.print(table)
+    by_type = facts.get("density_by_type") or {}
+    if by_type:
+        layers = sorted({int(layer) for row in by_type.values() for layer in row})
+        densities = Table(title="density by matrix type and layer", title_justify="left")
+        densities.add_column("type")
+        for layer in layers:
+            densities.add_column(str(layer), justify="right")
+        for matrix_type, row in by_type.items():
+            densities.add_row(matrix_type, *(f"{row[str(layer)]:.3f}" for layer in layers))
+        console.print(densities)
+
+
+def _rows(facts: Mapping[str, Any]) -> list[tuple[str, str]]:
+    task, base = facts["task"], facts["base_model"]
+    rows = [
+        ("kind", str(facts["kind"])),
+        ("method", str(facts["method"])),
+        ("density", f"{facts['density']:.4f}"),
+        ("base model", f"{base['id']} ({base['model_type']})"),
+        ("task", ", ".join(task["labels"]) or "regression"),
+        ("size", f"{facts['size_bytes']:,} bytes"),
+    ]
+    if facts["kind"] == run.KIND:
+        rows.append(("head", f"{facts['head']['kind']}, pooling {facts['head']['pooling']}"))
+        rows.append(("training", f"{facts['training'].get('steps')} steps"))
+        rows += [(f"validation {name}", f"{value:.4f}") for name, value in facts["metrics"].items()]
+    else:
+        verification = facts["verification"]
+        rows += [
+            ("format", f"{facts['format']}, opset {facts['opset']}"),
+            ("inputs", ", ".join(facts["inputs"])),
+            (
+                "against PyTorch",
+                f"{verification['texts']} texts, logits within "
+                f"{verification['largest_logit_difference']:.2g}, "
+                f"{verification['label_agreement']:.1%} same labels",
+            ),
+        ]
+    return rows

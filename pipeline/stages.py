@@ -1,0 +1,135 @@
+"""Calls a stage with its configuration and prints its result; the heavy imports happen here."""
+
+import dataclasses
+import importlib.util
+import json
+import sys
+from typing import Any
+
+from pipeline.artifacts.manifest import to_json
+from pipeline.config import BenchConfig, CheckConfig, ExportConfig, TrainConfig
+from pipeline.config.fields import key_name
+from pipeline.errors import MachineError
+
+__all__ = ["plan_stage", "run_stage"]
+
+Config = TrainConfig | ExportConfig | BenchConfig | CheckConfig
+
+
+def run_stage(name: str, config: Config, *, as_json: bool) -> bool:
+    """Run one stage and print its result.
+
+    Args:
+        name: the stage's command.
+        config: its configuration.
+        as_json: print JSON in place of a table.
+
+    Returns:
+        False if the stage is a check that found a regression.
+
+    Raises:
+        PipelineError: whatever the stage raises; MachineError if its packages are missing.
+    """
+    match config:
+        case TrainConfig():
+            _need_training_packages(name)
+            _quiet_transformers()
+            from pipeline.info import describe, print_description
+            from smp.train import train
+
+            manifest = train(config)
+            print(f"wrote {config.output_dir}", file=sys.stderr)
+            _show(
+                as_json, to_json(manifest), lambda: print_description(describe(config.output_dir))
+            )
+        case ExportConfig():
+            _need_training_packages(name)
+            _quiet_transformers()
+            from export import export_run
+            from pipeline.info import describe, print_description
+
+            exported = export_run(config)
+            print(f"wrote {config.output_dir}", file=sys.stderr)
+            _show(
+                as_json, to_json(exported), lambda: print_description(describe(config.output_dir))
+            )
+        case BenchConfig():
+            from pipeline.report import print_benchmark, write_report
+            from serve.bench import run_benchmark
+
+            benchmark = run_benchmark(config)
+            written = write_report(benchmark, config.output)
+            _show(as_json, to_json(benchmark), lambda: print_benchmark(benchmark))
+            print("wrote " + ", ".join(map(str, [config.output, *written])), file=sys.stderr)
+        case CheckConfig():
+            from pipeline.gate import check, print_gate
+
+            result = check(config)
+            _show(as_json, to_json(result), lambda: print_gate(result))
+            return bool(result.passed)
+    return True
+
+
+def plan_stage(name: str, config: Config, *, as_json: bool) -> None:
+    """Print the resolved configuration and, for training, what it would cost."""
+    if isinstance(config, TrainConfig):
+        _need_training_packages(name)
+        _quiet_transformers()
+        from smp.estimate import estimate
+
+        config = config.resolved()
+        plan = {"stage": name, "settings": _settings(config), **to_json(estimate(config))}
+    else:
+        plan = {"stage": name, "settings": _settings(config)}
+    if as_json:
+        print(json.dumps(plan, indent=2))
+        return
+    from rich.console import Console
+    from rich.table import Table
+
+    for title, values in (("settings", plan.pop("settings")), ("estimate", plan)):
+        table = Table(title=f"{name}: {title}", title_justify="left", show_header=False)
+        for key, value in values.items():
+            if key != "stage":
+                table.add_row(key, _text(value))
+        if table.row_count:
+            Console().print(table)
+
+
+def _settings(config: Config) -> dict[str, Any]:
+    fields = dataclasses.fields(config)
+    return {key_name(field): to_json(getattr(config, field.name)) for field in fields}
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, list):
+        return ", ".join(map(str, value))
+    return "" if value is None else str(value)
+
+
+def _show(as_json: bool, content: Any, show: Any) -> None:
+    if as_json:
+        print(json.dumps(content, indent=2))
+    else:
+        show()
+
+
+def _need_training_packages(name: str) -> None:
+    missing = [
+        package
+        for package in ("torch", "transformers", "accelerate", "onnx", "onnxscript")
+        if importlib.util.find_spec(package) is None
+    ]
+    if missing:
+        raise MachineError(
+            f"smp-pipeline {name} needs {', '.join(missing)}; "
+            "install them with: pip install 'smp-pipeline[train]'"
+        )
+
+
+def _quiet_transformers() -> None:
+    from transformers.utils import logging
+
+    # Its load reports and bars say nothing that ours do not.
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()

@@ -1,0 +1,129 @@
+"""What a training run would train, write, take and need, before it starts."""
+
+import time
+from dataclasses import dataclass
+
+import torch
+from transformers import AutoConfig, AutoModel
+
+from pipeline.config import TrainConfig
+from pipeline.errors import ModelError
+from smp.architectures import pruned_matrices
+from smp.device import choose_device, choose_precision
+from smp.task import read_task
+from smp.unfinished import unfinished_directory
+
+__all__ = ["TrainingEstimate", "estimate"]
+
+_TYPICAL_TOKENS_A_WORD = 1.4
+# Forward, and backward for states and for weights: two operations a weight and token each.
+_OPERATIONS_A_WEIGHT_AND_TOKEN = 6
+# What a step reaches of the speed of one large product, seen on CPUs with 32 x 24 tokens.
+_TYPICAL_EFFICIENCY = 0.4
+
+
+@dataclass(frozen=True)
+class TrainingEstimate:
+    """An estimate; the real run depends on lengths of texts and on the load of the machine.
+
+    Attributes:
+        examples: training examples.
+        validation_examples: validation examples.
+        steps: optimiser steps.
+        trained: what is trained, in words.
+        pruned_weights: weights of the pruned matrices.
+        remaining_weights: how many of them remain.
+        device: where it would run.
+        precision: in which arithmetic.
+        seconds: rough duration, from a matrix product timed just now.
+        memory_bytes: rough peak for weights, scores, gradients and optimiser state.
+        run_bytes: rough size of the run directory.
+        writes: what appears where.
+    """
+
+    examples: int
+    validation_examples: int
+    steps: int
+    trained: str
+    pruned_weights: int
+    remaining_weights: int
+    device: str
+    precision: str
+    seconds: float
+    memory_bytes: int
+    run_bytes: int
+    writes: str
+
+
+def estimate(config: TrainConfig) -> TrainingEstimate:
+    """Estimate a run: reads the data and the model's configuration, loads no weights.
+
+    Args:
+        config: a resolved configuration.
+
+    Raises:
+        PipelineError: what the run itself would refuse of data, model and device.
+    """
+    device = choose_device(config.device)
+    precision = choose_precision(config.precision, device)
+    task = read_task(config)
+    try:
+        model_config = AutoConfig.from_pretrained(config.model, revision=config.revision)
+        with torch.device("meta"):
+            encoder = AutoModel.from_config(model_config)
+    except (OSError, ValueError) as error:
+        first_line = str(error).strip().splitlines()[0]
+        raise ModelError(f"--model {config.model}: cannot be loaded ({first_line})") from error
+    matrices = pruned_matrices(encoder, model_config.model_type)
+    pruned = sum(matrix.module.weight.numel() for matrix in matrices)
+    total = sum(parameter.numel() for parameter in encoder.parameters())
+
+    batch = config.batch_size * config.gradient_accumulation_steps
+    steps_an_epoch = -(-len(task.train) // batch)
+    steps = config.steps or max(1, round((config.epochs or 1.0) * steps_an_epoch))
+    words = sum(len(text.split()) for text in task.train.texts) / len(task.train)
+    tokens = min(config.max_length, words * _TYPICAL_TOKENS_A_WORD + 2)
+    training = steps * batch * tokens
+    evaluating = config.evaluations * len(task.validation) * tokens / 3
+    operations = _OPERATIONS_A_WEIGHT_AND_TOKEN * pruned * (training + evaluating)
+    trained = pruned if config.prunes else total
+    remaining = round((config.density or 1.0) * pruned)
+    return TrainingEstimate(
+        examples=len(task.train),
+        validation_examples=len(task.validation),
+        steps=steps,
+        trained=f"{trained:,} {'scores' if config.prunes else 'weights'}, and the head if linear",
+        pruned_weights=pruned,
+        remaining_weights=remaining,
+        device=str(device),
+        precision=precision,
+        seconds=round(operations / (_speed(device, precision) * _TYPICAL_EFFICIENCY), 1),
+        # Weights, gradient and two moments of what is trained, masked weights; states beside it.
+        memory_bytes=4 * total
+        + 16 * trained
+        + 4 * pruned
+        + _state_bytes(model_config, batch, tokens),
+        run_bytes=4 * total if not config.prunes else pruned // 8,
+        writes=f"{config.output_dir}; checkpoints in {unfinished_directory(config.output_dir)} "
+        "until it is complete",
+    )
+
+
+def _state_bytes(model_config: object, batch: int, tokens: float) -> int:
+    hidden = int(getattr(model_config, "hidden_size", 768))
+    layers = int(getattr(model_config, "num_hidden_layers", 12))
+    # About twenty states of the hidden size are kept a layer for the backward pass.
+    return int(20 * 4 * hidden * layers * batch * tokens)
+
+
+def _speed(device: torch.device, precision: str) -> float:
+    """Operations a second of one matrix product of 1024 x 1024, the best of five."""
+    dtype = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}[precision]
+    size = 1024
+    left = torch.randn(size, size, device=device).to(dtype)
+    best = float("inf")
+    for _ in range(5):
+        started = time.perf_counter()
+        (left @ left).sum().item()
+        best = min(best, time.perf_counter() - started)
+    return 2 * size**3 / best
