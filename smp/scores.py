@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
-from smp.architectures import MATRIX_TYPES, PrunedMatrix
+from smp.architectures import PrunedMatrix
 from smp.masking import local_counts, score_based_counts, top_k_mask
 
 __all__ = ["ScoredMatrices", "Scores", "initial_scores"]
@@ -134,7 +134,7 @@ class ScoredMatrices:
                 item.mask.copy_(top_k_mask(item.scores, count))
 
     def _indices_by_type(self) -> Iterator[list[int]]:
-        for matrix_type in MATRIX_TYPES:
+        for matrix_type in dict.fromkeys(matrix.matrix_type for matrix in self.matrices):
             yield [
                 index
                 for index, matrix in enumerate(self.matrices)

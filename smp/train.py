@@ -12,7 +12,6 @@ import torch
 from safetensors.torch import save_file
 from transformers import PreTrainedModel, PrinterCallback, TrainingArguments, set_seed
 from transformers.trainer_callback import ProgressCallback
-from transformers.trainer_utils import get_last_checkpoint
 
 from pipeline import __version__
 from pipeline.artifacts.classifier import TextClassifier, encoder_sha256, load_encoder
@@ -41,7 +40,7 @@ from smp.schedules import CubicSchedules
 from smp.scores import ScoredMatrices
 from smp.task import Task, read_task, scorer, task_layout, tokenise_task
 from smp.trainer import MaskTrainer
-from smp.unfinished import open_unfinished
+from smp.unfinished import last_checkpoint, open_unfinished
 
 __all__ = ["train"]
 
@@ -100,8 +99,8 @@ def train(config: TrainConfig) -> RunManifest:
             precision,
             partial_run,
         )
-        checkpoint = get_last_checkpoint(str(partial_run)) if config.resume else None
-        trainer.train(resume_from_checkpoint=checkpoint)
+        checkpoint = last_checkpoint(partial_run) if config.resume else None
+        trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
         metrics = trainer.evaluate()
         seconds = time.perf_counter() - started
         if scored is not None:
@@ -187,7 +186,7 @@ def _trainer(
         dataloader_pin_memory=device.type == "cuda",
         label_names=["labels"],
         logging_steps=10,
-        save_total_limit=1,
+        save_total_limit=2,
         report_to=list(config.report_to) or "none",
         disable_tqdm=True,
     )

@@ -15,6 +15,7 @@ from pipeline.errors import ArtifactError
 from smp.examples import Examples
 from smp.schedules import CubicSchedules
 from smp.scores import ScoredMatrices
+from smp.unfinished import mark_complete
 
 __all__ = ["LengthGroupedOrder", "MaskTrainer"]
 
@@ -168,6 +169,14 @@ class MaskTrainer(Trainer):
         examples: Examples = self.train_dataset if train_dataset is None else train_dataset
         lengths = [len(ids) for ids in examples.inputs["input_ids"]]
         return LengthGroupedOrder(lengths, self._train_batch_size, self.args.seed)
+
+    def _save_checkpoint(self, model: Any, trial: Any) -> None:
+        # A run that is killed while Trainer writes leaves half a checkpoint: only one with the
+        # mark counts, and the one before it is kept until then (save_total_limit=2).
+        super()._save_checkpoint(model, trial)
+        if self.args.should_save:
+            step = self.state.global_step
+            mark_complete(Path(self.args.output_dir) / f"checkpoint-{step}")
 
     def _save(self, output_dir: str | None = None, state_dict: Any = None) -> None:
         # Only what is trained: the frozen weights come from the base model again.

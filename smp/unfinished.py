@@ -14,9 +14,10 @@ from pipeline.config import TrainConfig
 from pipeline.config.fields import flag_name
 from pipeline.errors import ConfigurationError
 
-__all__ = ["open_unfinished", "unfinished_directory"]
+__all__ = ["last_checkpoint", "mark_complete", "open_unfinished", "unfinished_directory"]
 
 _SETTINGS_FILE = "settings.json"
+_COMPLETE_FILE = "complete"
 _KIND = "smp-unfinished-run"
 _SCHEMA_VERSION = 1
 # What may differ between the run that was stopped and the one that goes on.
@@ -26,6 +27,25 @@ _FREE = ("output_dir", "resume", "report_to")
 def unfinished_directory(output_dir: Path) -> Path:
     """Where the checkpoints of a run lie until it is complete."""
     return output_dir.with_name(output_dir.name + ".partial")
+
+
+def mark_complete(checkpoint: Path) -> None:
+    """Mark a checkpoint as written to its end."""
+    (checkpoint / _COMPLETE_FILE).touch()
+
+
+def last_checkpoint(directory: Path) -> Path | None:
+    """The last complete checkpoint of an unfinished run, None if there is none.
+
+    What was being written when the run was killed is removed.
+    """
+    complete: dict[int, Path] = {}
+    for path in directory.glob("checkpoint-*"):
+        if (path / _COMPLETE_FILE).exists():
+            complete[int(path.name.removeprefix("checkpoint-"))] = path
+        else:
+            shutil.rmtree(path)
+    return complete[max(complete)] if complete else None
 
 
 @contextmanager

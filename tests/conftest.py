@@ -1,10 +1,19 @@
 """Tiny real artifacts: a random BERT with a WordPiece tokenizer, and labelled text files."""
 
 import csv
+import dataclasses
+import os
 import random
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
+
+from pipeline.artifacts.benchmark import Benchmark
+
+# Tiny models are fastest on one thread; set before torch is imported, for subprocesses too.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 POSITIVE = ("good", "great", "fine", "lovely", "bright")
 NEGATIVE = ("bad", "awful", "poor", "dull", "grim")
@@ -87,4 +96,126 @@ def reviews(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     return (
         write_reviews(directory / "train.csv", 96, seed=1),
         write_reviews(directory / "validation.csv", 48, seed=2),
+    )
+
+
+def write_word_counter(path: Path, outputs: int, *, scale: float, positions: int) -> None:
+    """Write a graph whose logits count the positive and negative words of a text.
+
+    Logit 1 is ``scale`` x (positive - negative words) and logit 0 its negation; a single output
+    is the former. Second texts (token type 1) count twice. More than ``positions`` tokens fail.
+    """
+    import numpy as np
+    import onnx
+
+    sign = {**dict.fromkeys(POSITIVE, scale), **dict.fromkeys(NEGATIVE, -scale)}
+    weights = np.array([sign.get(word, 0.0) for word in VOCABULARY], dtype=np.float32)
+    words = np.stack([-weights, weights], axis=1) if outputs == 2 else weights[:, None]
+    model = onnx.parser.parse_model(
+        f"""
+        <ir_version: 10, opset_import: ["" : 20]>
+        words (int64[batch, sequence] input_ids, int64[batch, sequence] attention_mask,
+               int64[batch, sequence] token_type_ids) => (float[batch, {outputs}] logits)
+        <int64 zero = {{0}}, int64 one = {{1}}, int64[1] axis = {{1}}, int64[1] last = {{2}}>
+        {{
+            shape = Shape(input_ids)
+            length = Gather(shape, one)
+            steps = Range(zero, length, one)
+            position = Gather(positions, steps)
+            embedded = Gather(words, input_ids)
+            placed = Add(embedded, position)
+            typed = Add(token_type_ids, one)
+            counted = Mul(typed, attention_mask)
+            shares = Cast<to = 1>(counted)
+            column = Unsqueeze(shares, last)
+            weighted = Mul(placed, column)
+            logits = ReduceSum<keepdims = 0>(weighted, axis)
+        }}
+        """
+    )
+    tables = {"words": words, "positions": np.zeros((positions, outputs), dtype=np.float32)}
+    for name, values in tables.items():
+        model.graph.initializer.append(onnx.numpy_helper.from_array(values, name))
+    onnx.checker.check_model(model)
+    onnx.save(model, path)
+
+
+@pytest.fixture(scope="session")
+def make_model() -> Callable[..., Path]:
+    """A function that writes a model directory around :func:`write_word_counter`'s graph."""
+    from pipeline.artifacts.exported import ExportManifest, Verification, write_export_manifest
+    from pipeline.artifacts.files import sha256_file
+    from pipeline.artifacts.run import BaseModel, TaskLayout
+
+    def make(
+        directory: Path,
+        *,
+        labels: tuple[str, ...] = ("0", "1"),
+        metric: str = "accuracy",
+        max_length: int = 32,
+        text_pair_column: str | None = None,
+        scale: float = 1.0,
+        positions: int = 64,
+        **changes: Any,
+    ) -> Path:
+        directory.mkdir(parents=True)
+        save_tiny_tokenizer(directory)
+        graph = directory / "model.onnx"
+        write_word_counter(graph, max(1, len(labels)), scale=scale, positions=positions)
+        kind = "classification" if labels else "regression"
+        manifest = ExportManifest(
+            smp_pipeline_version="0",
+            format="dense",
+            method="smp-s",
+            density=0.5,
+            opset=20,
+            base_model=BaseModel("tiny", None, "bert", "0" * 64),
+            task=TaskLayout(kind, labels, "text", text_pair_column, "label", max_length, metric),
+            inputs=("input_ids", "attention_mask", "token_type_ids"),
+            pad_token_id=VOCABULARY.index("[PAD]"),
+            model_sha256=sha256_file(graph),
+            verification=Verification(1, 0.0, 1e-4, 1.0),
+            encodings={},
+            run={},
+            versions={},
+        )
+        write_export_manifest(directory, dataclasses.replace(manifest, **changes))
+        return directory
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def benchmark(
+    make_model: Callable[..., Path],
+    reviews: tuple[Path, Path],
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Benchmark:
+    """A benchmark of two models, right and inverted, over the validation reviews."""
+    from pipeline.config import BenchConfig
+    from serve.bench import run_benchmark
+
+    directory = tmp_path_factory.mktemp("models")
+    models = (make_model(directory / "right"), make_model(directory / "inverted", scale=-1.0))
+    return run_benchmark(
+        BenchConfig(
+            models=models,
+            validation_file=reviews[1],
+            output=directory / "bench.json",
+            batch_sizes=(1, 4),
+            sequence_lengths=(16,),
+            repetitions=5,
+            threads=1,
+            bootstrap_samples=100,
+        )
+    )
+
+
+@pytest.fixture(scope="session")
+def many_reviews(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """A training file of 400 and a validation file of 200 made-up reviews, enough to learn from."""
+    directory = tmp_path_factory.mktemp("many-reviews")
+    return (
+        write_reviews(directory / "train.csv", 400, seed=1),
+        write_reviews(directory / "validation.csv", 200, seed=2),
     )

@@ -1,0 +1,149 @@
+"""Heads: closed forms against plain solvers, label words from a real masked-language model."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from transformers import AutoTokenizer, BertConfig, BertForMaskedLM
+
+from pipeline.errors import ConfigurationError
+from smp.heads import (
+    class_means_head,
+    label_word_head,
+    least_squares_head,
+    linear_head,
+    masked_lm_head,
+)
+
+
+@pytest.fixture(scope="module")
+def blobs():
+    generator = torch.Generator().manual_seed(0)
+    centres = torch.tensor([[2.0, 0, 0, 0], [0, 2.0, 0, 0], [0, 0, 2.0, 0]])
+    targets = torch.arange(300) % 3
+    return centres[targets] + torch.randn(300, 4, generator=generator), targets
+
+
+@pytest.fixture(scope="module")
+def masked_language_model(tiny_bert, tmp_path_factory):
+    directory = tmp_path_factory.mktemp("tiny-mlm")
+    torch.manual_seed(1)
+    model = BertForMaskedLM(BertConfig.from_pretrained(tiny_bert))
+    torch.nn.init.normal_(model.cls.predictions.bias)
+    model.save_pretrained(directory)
+    AutoTokenizer.from_pretrained(tiny_bert).save_pretrained(directory)
+    return directory, model.eval()
+
+
+def test_least_squares_is_the_ridge_solution_up_to_one_scale(blobs):
+    features, targets = blobs
+    head, layout = least_squares_head(features, targets, classes=3, pooling="mean")
+    x = features.double().numpy()
+    one_hot = np.eye(3)[targets.numpy()]
+    centred = x - x.mean(axis=0)
+    solutions = []
+    for penalty in (1e-4, 1e-3, 1e-2, 1e-1, 1.0):
+        ridge = centred.T @ centred / len(x) + penalty * (centred**2).mean() * np.eye(4)
+        solutions.append(np.linalg.solve(ridge, centred.T @ one_hot / len(x)).T)
+    weight = head.output.weight.detach().double().numpy()
+    cosines = [(weight * s).sum() / np.linalg.norm(weight) / np.linalg.norm(s) for s in solutions]
+    assert max(cosines) == pytest.approx(1.0, abs=1e-6)
+    assert (layout.kind, layout.pooling, layout.outputs) == ("least-squares", "mean", 3)
+
+
+def test_least_squares_chooses_the_penalty_by_the_true_leave_one_out_error():
+    # More features than the examples can determine: a brute-force loop must agree on the penalty.
+    generator = torch.Generator().manual_seed(3)
+    x = torch.randn(24, 12, generator=generator)
+    y = (x[:, 0] + 0.8 * torch.randn(24, generator=generator)).float()
+    head, _ = least_squares_head(x, y, classes=None, pooling="first")
+    errors = {}
+    for penalty in (1e-4, 1e-3, 1e-2, 1e-1, 1.0):
+        residuals = []
+        for out in range(24):
+            keep = [i for i in range(24) if i != out]
+            residuals.append(_ridge(x, y, penalty, keep, out))
+        errors[penalty] = float(np.mean(np.square(residuals)))
+    best = min(errors, key=errors.__getitem__)
+    full = x.double().numpy() - x.double().numpy().mean(axis=0)
+    moment = full.T @ (y.double().numpy() - y.double().numpy().mean()) / 24
+    expected = np.linalg.solve(full.T @ full / 24 + best * (full**2).mean() * np.eye(12), moment)
+    np.testing.assert_allclose(head.output.weight.detach()[0], expected, rtol=1e-4)
+
+
+def _ridge(x, y, penalty, keep, out):
+    # Leave-one-out with penalty and centring fixed by the whole data, as the closed form has it.
+    full = x.double().numpy() - x.double().numpy().mean(axis=0)
+    goal = y.double().numpy() - y.double().numpy().mean()
+    amount = penalty * (full**2).mean() * len(full)
+    design = np.hstack([full, np.ones((len(full), 1))])
+    ridge = np.diag([amount] * full.shape[1] + [0.0])
+    rows, values = design[keep], goal[keep]
+    solution = np.linalg.solve(rows.T @ rows + ridge, rows.T @ values)
+    return goal[out] - design[out] @ solution
+
+
+def test_the_logit_scale_is_right_for_a_softmax(blobs):
+    features, targets = blobs
+    head, _ = least_squares_head(features, targets, classes=3, pooling="mean")
+    logits = head(features)
+    loss = torch.nn.functional.cross_entropy
+    here = loss(logits, targets)
+    assert here < loss(logits * 2, targets)
+    assert here < loss(logits / 2, targets)
+
+
+def test_regression_recovers_a_linear_function():
+    generator = torch.Generator().manual_seed(0)
+    features = torch.randn(200, 5, generator=generator)
+    values = features @ torch.tensor([1.0, -2.0, 0.0, 0.5, 3.0]) + 4.0
+    head, layout = least_squares_head(features, values, classes=None, pooling="first")
+    assert layout.outputs == 1
+    torch.testing.assert_close(head(features).squeeze(1), values, atol=0.01, rtol=0.01)
+
+
+def test_class_means_prefers_the_nearest_mean(blobs):
+    features, targets = blobs
+    head, _ = class_means_head(features, targets, classes=3, pooling="mean")
+    means = torch.stack([features[targets == label].mean(dim=0) for label in range(3)])
+    nearest = torch.cdist(features, means).argmin(dim=1)
+    assert torch.equal(head(features).argmax(dim=1), nearest)
+
+
+def test_only_the_linear_head_learns():
+    generator = torch.Generator().manual_seed(0)
+    linear, _ = linear_head(4, 2, pooling="first", generator=generator)
+    frozen, _ = class_means_head(torch.randn(9, 4), torch.arange(9) % 3, classes=3, pooling="first")
+    assert all(parameter.requires_grad for parameter in linear.parameters())
+    assert not any(parameter.requires_grad for parameter in frozen.parameters())
+
+
+def test_label_word_logits_are_the_masked_language_models_own(masked_language_model):
+    directory, model = masked_language_model
+    tokenizer = AutoTokenizer.from_pretrained(directory)
+    found = masked_lm_head(str(directory), revision=None, model_type="bert")
+    assert found is not None
+    head, layout = label_word_head(found, tokenizer, ("no", "yes"), pooling="mask", hidden_size=32)
+    batch = tokenizer(["the film was [MASK]", "a [MASK] story"], return_tensors="pt", padding=True)
+    with torch.no_grad():
+        states = model.bert(**batch).last_hidden_state
+        everything = model(**batch).logits
+    position = (batch["input_ids"] == tokenizer.mask_token_id).int().argmax(dim=1)
+    rows = torch.arange(2)
+    ids = tokenizer.convert_tokens_to_ids(["no", "yes"])
+    torch.testing.assert_close(head(states[rows, position]), everything[rows, position][:, ids])
+    assert layout.label_words == ("no", "yes")
+
+
+def test_an_encoder_without_a_masked_language_model_has_no_such_head(tiny_bert: Path):
+    assert masked_lm_head(str(tiny_bert), revision=None, model_type="bert") is None
+
+
+@pytest.mark.parametrize("word", ["wonderful", "very good"])
+def test_a_label_word_must_be_one_token(masked_language_model, word):
+    directory, _ = masked_language_model
+    tokenizer = AutoTokenizer.from_pretrained(directory)
+    found = masked_lm_head(str(directory), revision=None, model_type="bert")
+    with pytest.raises(ConfigurationError, match=f"--label-words: '{word}' is not one token"):
+        label_word_head(found, tokenizer, (word, "yes"), pooling="mask", hidden_size=32)

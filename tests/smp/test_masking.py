@@ -1,0 +1,97 @@
+"""The masking functions against plain reference implementations."""
+
+import itertools
+import math
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+
+from smp.masking import local_counts, score_based_counts, top_k_mask
+
+# Few distinct values, so that ties are the rule and not the exception.
+scores_arrays = hnp.arrays(
+    np.float32,
+    hnp.array_shapes(min_dims=1, max_dims=3, max_side=7),
+    elements=st.sampled_from([-2.0, -1.0, 0.0, 0.5, 0.5000001, 3.0]),
+)
+densities = st.floats(1e-3, 1.0)
+
+
+def reference_top_k(scores: np.ndarray, count: int) -> np.ndarray:
+    order = sorted(range(scores.size), key=lambda i: (-scores.reshape(-1)[i], i))
+    mask = np.zeros(scores.size, dtype=bool)
+    mask[order[:count]] = True
+    return mask.reshape(scores.shape)
+
+
+@given(scores_arrays, st.data())
+def test_top_k_keeps_the_largest_and_breaks_ties_by_position(scores, data):
+    count = data.draw(st.integers(0, scores.size))
+    mask = top_k_mask(torch.from_numpy(scores.copy()), count)
+    np.testing.assert_array_equal(mask.numpy(), reference_top_k(scores, count))
+
+
+def test_top_k_of_a_matrix_computed_by_hand():
+    scores = torch.tensor([[0.1, 0.9, 0.4], [0.4, -1.0, 0.4]])
+    expected = torch.tensor([[False, True, True], [True, False, False]])
+    assert torch.equal(top_k_mask(scores, 3), expected)
+
+
+@pytest.mark.parametrize("count", [-1, 5])
+def test_top_k_refuses_a_count_beyond_the_matrix(count):
+    with pytest.raises(ValueError, match="count must be from 0 to 4"):
+        top_k_mask(torch.zeros(4), count)
+
+
+def test_masks_do_not_track_gradients():
+    assert not top_k_mask(torch.ones(3, requires_grad=True), 1).requires_grad
+
+
+@given(st.lists(st.integers(1, 500), min_size=1, max_size=8), densities)
+def test_local_counts_are_the_floor_of_each_share(sizes, density):
+    for size, count in zip(sizes, local_counts(sizes, density), strict=True):
+        assert 0 <= count <= size
+        assert density * size - 1 < count <= density * size + 1e-6
+
+
+def test_a_product_that_is_whole_but_for_rounding_is_not_cut():
+    assert local_counts([30, 70, 10], 0.1) == [3, 7, 1]
+
+
+@given(
+    st.lists(st.tuples(st.integers(1, 300), st.floats(0.01, 0.99)), min_size=1, max_size=8),
+    densities,
+)
+def test_redistributed_counts_meet_the_density_exactly(layers, density):
+    sizes = [size for size, _ in layers]
+    ranks = [rank for _, rank in layers]
+    counts = score_based_counts(sizes, ranks, density)
+    assert sum(counts) == math.floor(density * sum(sizes) * (1 + 1e-12) + 1e-12)
+    assert all(0 <= count <= size for count, size in zip(counts, sizes, strict=True))
+
+
+@given(st.lists(st.floats(0.05, 0.95), min_size=2, max_size=8), densities)
+def test_a_layer_with_larger_scores_keeps_no_less(ranks, density):
+    counts = score_based_counts([400] * len(ranks), ranks, density)
+    ordered = [count for _, count in sorted(zip(ranks, counts, strict=True))]
+    assert all(low <= high + 1 for low, high in itertools.pairwise(ordered))
+
+
+def test_shares_follow_the_mean_sigmoids():
+    # 0.1 * 4 * R / sum(R) with R = 1, 2, 3, 4 tenths: shares 0.04, 0.08, 0.12, 0.16.
+    assert score_based_counts([100] * 4, [0.1, 0.2, 0.3, 0.4], 0.1) == [4, 8, 12, 16]
+
+
+def test_the_excess_of_a_full_layer_goes_to_the_others_in_proportion():
+    # Shares 1.2, 0.3, 0.3, 0.6 at density 0.6: 0.2 goes to 0.3 : 0.3 : 0.6.
+    ranks = [0.4, 0.1, 0.1, 0.2]
+    assert score_based_counts([100] * 4, ranks, 0.6) == [100, 35, 35, 70]
+
+
+def test_clip_falls_short_as_the_reference_implementation_does():
+    ranks = [0.4, 0.1, 0.1, 0.2]
+    assert score_based_counts([100] * 4, ranks, 0.6, redistribute=False) == [100, 30, 30, 60]

@@ -1,0 +1,109 @@
+"""Scores on real layers: the product, its gradient, the masks, and that nothing stays behind."""
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import nn
+from torch.nn.utils import parametrize
+
+from smp.architectures import PrunedMatrix
+from smp.scores import ScoredMatrices, initial_scores
+
+
+def two_layers(method="smp-s", score_init="magnitude", redistribute=True):
+    torch.manual_seed(0)
+    layers = [nn.Linear(6, 4), nn.Linear(6, 4)]
+    for layer in layers:
+        layer.requires_grad_(False)
+    matrices = [PrunedMatrix(f"{i}.weight", "query", i, layer) for i, layer in enumerate(layers)]
+    scored = ScoredMatrices(
+        matrices,
+        method=method,
+        score_init=score_init,
+        score_init_scale=0.5,
+        temperature=1.0,
+        redistribute=redistribute,
+    )
+    return layers, scored
+
+
+def test_the_layer_computes_with_the_masked_weight():
+    layers, scored = two_layers()
+    weight = layers[0].parametrizations.weight.original
+    scored.update_masks(0.25)
+    mask = scored.parametrizations[0].mask
+    inputs = torch.randn(3, 6)
+    expected = inputs @ (weight * mask).T + layers[0].bias
+    torch.testing.assert_close(layers[0](inputs), expected)
+
+
+def test_the_gradient_of_a_score_is_that_of_the_product_times_the_weight():
+    layers, scored = two_layers()
+    scored.update_masks(0.25)
+    weight = layers[0].parametrizations.weight.original
+    inputs, upstream = torch.randn(3, 6), torch.randn(3, 4)
+    (layers[0](inputs) * upstream).sum().backward()
+    # dL/dW' = upstream^T inputs, for kept and for pruned entries alike.
+    expected = (upstream.T @ inputs) * weight
+    torch.testing.assert_close(scored.parametrizations[0].scores.grad, expected)
+    assert torch.count_nonzero(expected[~scored.parametrizations[0].mask]) > 0
+    assert weight.grad is None
+
+
+def test_the_regulariser_is_the_mean_sigmoid_and_pushes_every_score_down():
+    _, scored = two_layers(score_init="zero")
+    value = scored.regulariser()
+    assert value.item() == pytest.approx(0.5)
+    value.backward()
+    for item in scored.parametrizations:
+        # sigmoid'(0) / (matrices * weights) = 0.25 / (2 * 24)
+        torch.testing.assert_close(item.scores.grad, torch.full((4, 6), 0.25 / 48))
+
+
+@given(st.floats(0.05, 1.0))
+def test_smp_s_keeps_exactly_the_density_of_a_type(density):
+    _, scored = two_layers()
+    with torch.no_grad():
+        scored.parametrizations[0].scores.add_(3.0)
+    scored.update_masks(density)
+    assert scored.kept() == int(density * 48 * (1 + 1e-12) + 1e-12)
+
+
+def test_smp_s_gives_more_to_the_layer_with_larger_scores_and_smp_l_does_not():
+    kept = {}
+    for method in ("smp-s", "smp-l"):
+        _, scored = two_layers(method)
+        with torch.no_grad():
+            scored.parametrizations[1].scores.add_(2.0)
+        scored.update_masks(0.25)
+        kept[method] = [int(mask.sum()) for mask in scored.masks().values()]
+    assert kept["smp-s"][1] > kept["smp-s"][0]
+    assert kept["smp-l"] == [6, 6]
+
+
+def test_magnitude_start_makes_the_first_mask_that_of_magnitude_pruning():
+    layers, scored = two_layers("smp-l")
+    scored.update_masks(0.25)
+    magnitude = layers[0].parametrizations.weight.original.abs()
+    kept = magnitude[scored.parametrizations[0].mask]
+    assert kept.min() >= magnitude[~scored.parametrizations[0].mask].max()
+
+
+def test_starts_have_the_scale_that_they_promise():
+    weight = torch.randn(50, 40) * 0.03
+    assert torch.count_nonzero(initial_scores(weight, "zero", 0.5)) == 0
+    start = initial_scores(weight, "magnitude", 0.5)
+    assert start.square().mean().sqrt().item() == pytest.approx(0.5, rel=1e-5)
+    assert bool((start >= 0).all())
+
+
+def test_detach_leaves_plain_layers_with_their_own_weights():
+    torch.manual_seed(0)
+    before = [nn.Linear(6, 4).weight.clone(), nn.Linear(6, 4).weight.clone()]
+    layers, scored = two_layers()
+    scored.update_masks(0.25)
+    scored.detach()
+    for layer, weight in zip(layers, before, strict=True):
+        assert not parametrize.is_parametrized(layer)
+        assert torch.equal(layer.weight, weight)

@@ -1,0 +1,182 @@
+"""The training stage on a tiny model: what it writes, what it refuses, how it resumes."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from pipeline.artifacts.classifier import encoder_sha256, load_encoder
+from pipeline.artifacts.masks import read_masks
+from pipeline.artifacts.run import read_run
+from pipeline.config import TrainConfig
+from pipeline.errors import ConfigurationError, DataError
+from smp.train import train
+from smp.unfinished import unfinished_directory
+
+
+@pytest.fixture
+def config(tiny_bert, reviews, tmp_path):
+    return TrainConfig(
+        model=str(tiny_bert),
+        output_dir=tmp_path / "run",
+        train_file=reviews[0],
+        validation_file=reviews[1],
+        density=0.3,
+        steps=12,
+        batch_size=16,
+        evaluations=3,
+        precision="fp32",
+    )
+
+
+@pytest.mark.parametrize("method", ["smp-s", "smp-l"])
+def test_a_run_directory_holds_masks_of_the_density_and_no_weights(config, tiny_bert, method):
+    train(replace(config, method=method))
+    manifest = read_run(config.output_dir)
+    masks = read_masks(config.output_dir / "masks.safetensors")
+    kept = sum(int(mask.sum()) for mask in masks.values())
+    size = sum(mask.size for mask in masks.values())
+    assert manifest.density == kept / size
+    assert 0 <= 0.3 - manifest.density < 0.01
+    assert set(masks) == set(manifest.matrices)
+    assert {name: int(mask.sum()) for name, mask in masks.items()} == {
+        name: matrix.kept for name, matrix in manifest.matrices.items()
+    }
+    if method == "smp-l":
+        assert {m.kept / m.size for m in manifest.matrices.values()} == {
+            int(0.3 * m.size) / m.size for m in manifest.matrices.values()
+        }
+    assert manifest.base_model.sha256 == encoder_sha256(load_encoder(str(tiny_bert)))
+    assert manifest.task.labels == ("0", "1")
+    assert manifest.train_data.rows == 96
+    assert not (config.output_dir / "weights.safetensors").exists()
+    assert not unfinished_directory(config.output_dir).exists()
+
+
+def test_masks_alone_learn_reviews_that_a_word_decides(config, many_reviews):
+    longer = replace(
+        config,
+        train_file=many_reviews[0],
+        validation_file=many_reviews[1],
+        steps=200,
+        batch_size=32,
+        density=0.5,
+        learning_rate=0.05,
+        pooling="mean",
+    )
+    # Seen to reach 0.9 on this random encoder; the frozen head by itself is at about 0.75.
+    assert train(longer).metrics["accuracy"] > 0.85
+
+
+def test_finetune_writes_the_changed_weights_and_no_masks(config):
+    manifest = train(replace(config, method="finetune", density=None, learning_rate=1e-3))
+    assert manifest.density == 1.0
+    assert manifest.masks_sha256 is None
+    assert (config.output_dir / "weights.safetensors").is_file()
+    assert not (config.output_dir / "masks.safetensors").exists()
+    assert manifest.head.kind == "linear"
+
+
+def test_the_same_seed_gives_the_same_masks_and_another_seed_others(config, tmp_path):
+    outputs = [tmp_path / name for name in ("a", "b", "c")]
+    for output, seed in zip(outputs, (1, 1, 2), strict=True):
+        train(replace(config, output_dir=output, seed=seed))
+    first, again, other = (read_masks(output / "masks.safetensors") for output in outputs)
+    assert all(np.array_equal(first[name], again[name]) for name in first)
+    assert any(not np.array_equal(first[name], other[name]) for name in first)
+
+
+def test_regression_is_scored_by_correlation(config, tmp_path):
+    for path, count in ((tmp_path / "t.csv", 40), (tmp_path / "v.csv", 20)):
+        rows = [f"the film was {'good ' * (i % 4)},{(i % 4) / 2}" for i in range(count)]
+        path.write_text("text,label\n" + "\n".join(rows) + "\n")
+    manifest = train(
+        replace(config, train_file=tmp_path / "t.csv", validation_file=tmp_path / "v.csv")
+    )
+    assert manifest.task.kind == "regression"
+    assert manifest.task.labels == ()
+    assert manifest.head.outputs == 1
+    assert set(manifest.metrics) == {"pearson", "spearman"}
+
+
+def test_texts_beyond_the_maximum_are_cut_counted_and_said(config, capfd):
+    manifest = train(replace(config, max_length=5))
+    assert manifest.train_data.truncated > 0
+    assert manifest.task.max_length == 5
+    message = f"{manifest.train_data.truncated} of 96 texts"
+    assert message in capfd.readouterr().err
+
+
+def test_a_label_that_training_never_had_is_refused_and_nothing_is_written(config, tmp_path):
+    path = tmp_path / "odd.csv"
+    path.write_text("text,label\nthe film,0\nthe plot,7\n")
+    with pytest.raises(DataError, match=r"example 2 has the label '7', which the training data"):
+        train(replace(config, validation_file=path))
+    assert sorted(item.name for item in tmp_path.iterdir()) == ["odd.csv"]
+
+
+def test_an_output_that_exists_is_refused_before_anything_is_trained(config):
+    config.output_dir.mkdir()
+    (config.output_dir / "precious.txt").write_text("mine")
+    with pytest.raises(ConfigurationError, match=r"exists and is not empty"):
+        train(config)
+    assert [item.name for item in config.output_dir.iterdir()] == ["precious.txt"]
+
+
+def start(config, *further):
+    command = [sys.executable, "-m", "pipeline", "train", "--model", config.model]
+    command += ["--train-file", str(config.train_file), "--density", "0.3", "--steps", "60"]
+    command += ["--validation-file", str(config.validation_file), "--batch-size", "16"]
+    command += ["--output-dir", str(config.output_dir), "--evaluations", "12"]
+    command += ["--precision", "fp32", *further]
+    return subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True)
+
+
+@pytest.mark.slow
+def test_a_killed_run_resumes_to_the_result_of_one_that_was_not(config, tmp_path):
+    whole = start(replace(config, output_dir=tmp_path / "whole"))
+    assert whole.wait() == 0, whole.stderr.read()
+
+    killed = start(config)
+    partial = unfinished_directory(config.output_dir)
+    deadline = time.monotonic() + 120
+    # In the middle of an epoch of six steps, between two checkpoints.
+    while not (partial / "checkpoint-10" / "complete").exists():
+        assert killed.poll() is None, killed.stderr.read()
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    os.kill(killed.pid, signal.SIGKILL)
+    killed.wait()
+    assert not config.output_dir.exists()
+
+    refused = start(config)
+    assert refused.wait() == 2
+    assert "add --resume to go on with it" in refused.stderr.read()
+    other = start(config, "--resume", "--seed", "9")
+    assert other.wait() == 2
+    assert "--resume: --seed was 0 when the run started and is 9 now" in other.stderr.read()
+
+    resumed = start(config, "--resume")
+    assert resumed.wait() == 0, resumed.stderr.read()
+    one, two = (
+        read_masks(d / "masks.safetensors") for d in (config.output_dir, tmp_path / "whole")
+    )
+    assert all(np.array_equal(one[name], two[name]) for name in one)
+    assert read_run(config.output_dir).metrics == read_run(tmp_path / "whole").metrics
+    assert not partial.exists()
+
+
+def test_the_manifest_records_settings_versions_and_hardware(config):
+    train(config)
+    content = json.loads((config.output_dir / "manifest.json").read_text())
+    assert content["settings"]["lambda"] == 400.0
+    assert content["settings"]["learning_rate"] == 0.01
+    assert {"torch", "transformers", "smp-pipeline", "python"} <= set(content["versions"])
+    assert content["hardware"]["device"] == "cpu"
+    assert content["training"]["steps"] == 12

@@ -1,0 +1,118 @@
+"""The order of examples, and what a checkpoint holds."""
+
+from functools import partial
+
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from safetensors.torch import load_file
+from transformers import TrainingArguments
+
+from pipeline.artifacts.classifier import TextClassifier, load_encoder
+from smp.architectures import pruned_matrices
+from smp.examples import Examples, collate
+from smp.heads import linear_head
+from smp.schedules import CubicSchedules
+from smp.scores import ScoredMatrices
+from smp.trainer import LengthGroupedOrder, MaskTrainer
+
+
+@given(st.lists(st.integers(1, 60), min_size=1, max_size=200), st.integers(1, 9), st.integers(0, 3))
+@settings(deadline=None)
+def test_every_example_comes_once_an_epoch(lengths, batch_size, epoch):
+    order = LengthGroupedOrder(lengths, batch_size, seed=5)
+    order.set_epoch(epoch)
+    assert sorted(order) == list(range(len(lengths)))
+
+
+def test_the_order_depends_on_seed_and_epoch_alone():
+    lengths = [3, 9, 4, 4, 8, 7, 1, 2] * 5
+    first, again = LengthGroupedOrder(lengths, 4, seed=1), LengthGroupedOrder(lengths, 4, seed=1)
+    other = LengthGroupedOrder(lengths, 4, seed=2)
+    torch.rand(3)
+    assert list(first) == list(again)
+    assert list(first) != list(other)
+    again.set_epoch(1)
+    assert list(first) != list(again)
+
+
+def test_batches_hold_similar_lengths():
+    lengths = torch.randint(1, 100, (1000,), generator=torch.Generator().manual_seed(0)).tolist()
+    order = list(LengthGroupedOrder(lengths, 10, seed=0))
+    spreads = []
+    for start in range(0, 1000, 10):
+        batch = [lengths[index] for index in order[start : start + 10]]
+        spreads.append(max(batch) - min(batch))
+    # Ten lengths drawn at random out of 1..99 spread by about eighty.
+    assert sum(spreads) / len(spreads) < 10
+
+
+def tiny_trainer(tiny_bert, directory, *, density=0.3, steps=4, linear=False):
+    encoder = load_encoder(str(tiny_bert)).requires_grad_(False)
+    head, layout = linear_head(32, 2, pooling="mean", generator=torch.Generator().manual_seed(0))
+    head.requires_grad_(linear)
+    scored = ScoredMatrices(
+        pruned_matrices(encoder, "bert"),
+        method="smp-s",
+        score_init="magnitude",
+        score_init_scale=0.5,
+        temperature=1.0,
+        redistribute=True,
+    )
+    rows = [[2, 5 + index % 20, 3] for index in range(16)]
+    targets = torch.arange(16) % 2
+    examples = Examples(
+        {"input_ids": rows, "attention_mask": [[1] * 3 for _ in rows]}, targets, truncated=0
+    )
+    arguments = TrainingArguments(
+        output_dir=str(directory),
+        max_steps=steps,
+        per_device_train_batch_size=4,
+        learning_rate=0.01,
+        use_cpu=True,
+        remove_unused_columns=False,
+        label_names=["labels"],
+        save_steps=2,
+        report_to="none",
+        disable_tqdm=True,
+        max_grad_norm=0.0,
+    )
+    schedules = CubicSchedules(density, 2, lambda_=1.0, total_steps=steps)
+    return MaskTrainer(
+        TextClassifier(encoder, head, layout),
+        scored,
+        schedules,
+        regression=False,
+        args=arguments,
+        train_dataset=examples,
+        eval_dataset=examples,
+        data_collator=partial(collate, pad_token_id=0),
+    )
+
+
+def test_only_scores_change_and_masks_follow_the_last_scores(tiny_bert, tmp_path):
+    trainer = tiny_trainer(tiny_bert, tmp_path)
+    frozen = {n: p.clone() for n, p in trainer.model.named_parameters() if not p.requires_grad}
+    scores = [item.scores.detach().clone() for item in trainer.scored.parametrizations]
+    trainer.train()
+    trainer.evaluate()
+    for name, parameter in trainer.model.named_parameters():
+        if name in frozen:
+            assert torch.equal(parameter, frozen[name]), name
+    for before, item in zip(scores, trainer.scored.parametrizations, strict=True):
+        assert not torch.equal(before, item.scores)
+    kept = [item.mask.clone() for item in trainer.scored.parametrizations]
+    trainer.scored.update_masks(0.3)
+    for mask, item in zip(kept, trainer.scored.parametrizations, strict=True):
+        assert torch.equal(mask, item.mask)
+
+
+def test_a_checkpoint_holds_the_trained_tensors_and_nothing_else(tiny_bert, tmp_path):
+    trainer = tiny_trainer(tiny_bert, tmp_path, linear=True)
+    trainer.train()
+    saved = load_file(str(tmp_path / "checkpoint-4" / "model.safetensors"))
+    trained = {n: p for n, p in trainer.model.named_parameters() if p.requires_grad}
+    assert set(saved) == set(trained)
+    assert all(torch.equal(saved[name], trained[name]) for name in saved)
+    assert any(name.startswith("head.") for name in saved)
+    assert not any(name.endswith("original") for name in saved)
