@@ -1,3 +1,3 @@
-"""The demo's model and data: fetched by hash, unpacked, split. Not part of the installed package."""
+"""The demo's model and data: fetched by hash, unpacked, split. Not installed with the package."""
 
 __all__: list[str] = []

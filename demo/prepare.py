@@ -23,7 +23,7 @@ from demo.near_duplicates import JACCARD_THRESHOLD
 from demo.snippets import MINIMUM_RATING, Snippet, parse_snippets, with_clear_sentiment
 from demo.split import in_fixed_order, split
 from pipeline.artifacts.files import read_json, sha256_file, staged_directory
-from pipeline.errors import ArtifactError, PipelineError
+from pipeline.errors import PipelineError
 
 __all__ = ["main", "prepare"]
 
@@ -49,7 +49,7 @@ _OTHER_DOMAINS = {
 }
 
 
-def prepare(output_dir: Path, *, requirements: Path = _REQUIREMENTS) -> Mapping[str, Any]:
+def prepare(output_dir: Path, *, requirements: Path) -> Mapping[str, Any]:
     """Fetch, unpack and split, unless the directory has it all already.
 
     Args:
@@ -180,7 +180,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     output_dir = parser.parse_args(arguments).output_dir
     try:
-        _print_counts(prepare(output_dir), output_dir)
+        _print_counts(prepare(output_dir, requirements=_REQUIREMENTS), output_dir)
     except PipelineError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2

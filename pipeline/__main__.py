@@ -1,5 +1,19 @@
-"""``python -m pipeline``: the command line, for `torchrun -m pipeline train ...`."""
+"""The console script, and ``python -m pipeline``, for `torchrun -m pipeline train ...`."""
 
-from pipeline.cli import main
+import sys
 
-main()
+__all__ = ["main"]
+
+
+def main() -> None:
+    """Run the command line; Ctrl-C ends it quietly even while it is still being imported."""
+    try:
+        from pipeline.cli import main as command_line
+
+        command_line()
+    except KeyboardInterrupt:
+        sys.exit(130)
+
+
+if __name__ == "__main__":
+    main()

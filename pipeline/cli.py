@@ -1,18 +1,17 @@
 """The command line: parses, calls a stage, prints its result, and turns errors into one line."""
 
-import errno
 import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, cast
 
 import typer
 
 from pipeline import __version__
 from pipeline.config import BenchConfig, CheckConfig, ExportConfig, TrainConfig
 from pipeline.config.fields import build
-from pipeline.errors import PipelineError
+from pipeline.errors import ConfigurationError, PipelineError
 from pipeline.flags import given_values, with_flags
 from pipeline.stages import plan_stage, run_stage
 
@@ -21,6 +20,10 @@ __all__ = ["app", "main"]
 EXIT_REGRESSION = 1
 EXIT_BAD_INPUT = 2
 EXIT_INTERRUPTED = 130
+
+# The base of all that typer finds wrong with a command line. It comes from click, or from typer's
+# own copy of it, by version.
+_UsageError = cast(type[Exception], typer.BadParameter.__base__)
 
 app = typer.Typer(
     name="smp-pipeline",
@@ -41,13 +44,22 @@ DryRun = Annotated[
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON on stdout.")]
 
 
-@app.callback()
-def _common(
-    version: Annotated[bool, typer.Option("--version", help="Print the version and stop.")] = False,
-) -> None:
-    if version:
+def _print_version(asked: bool) -> None:
+    if asked:
         print(__version__)
         raise typer.Exit
+
+
+@app.callback()
+def _common(
+    version: Annotated[
+        bool,
+        typer.Option(
+            "--version", help="Print the version and stop.", callback=_print_version, is_eager=True
+        ),
+    ] = False,
+) -> None:
+    pass
 
 
 def _stage(name: str, cls: type, values: dict[str, Any], *, dry_run: bool, as_json: bool) -> None:
@@ -56,17 +68,13 @@ def _stage(name: str, cls: type, values: dict[str, Any], *, dry_run: bool, as_js
 
 
 def _run(stages: Sequence[tuple[str, Any]], *, dry_run: bool, as_json: bool) -> None:
-    try:
-        for name, config in stages:
-            if len(stages) > 1:
-                print(f"== {name}", file=sys.stderr, flush=True)
-            if dry_run:
-                plan_stage(name, config, as_json=as_json)
-            elif not run_stage(name, config, as_json=as_json):
-                raise typer.Exit(EXIT_REGRESSION)
-    except KeyboardInterrupt:
-        print("interrupted; nothing half-written was left", file=sys.stderr)
-        raise typer.Exit(EXIT_INTERRUPTED) from None
+    for name, config in stages:
+        if len(stages) > 1:
+            print(f"== {name}", file=sys.stderr, flush=True)
+        if dry_run:
+            plan_stage(name, config, as_json=as_json)
+        elif not run_stage(name, config, as_json=as_json):
+            raise typer.Exit(EXIT_REGRESSION)
 
 
 @app.command()
@@ -143,6 +151,8 @@ def run(
     """
     from pipeline.recipe import read_recipe, resolve
 
+    if str(recipe).startswith("-"):
+        raise ConfigurationError(f"give RECIPE before flags that go to its stages, got {recipe}")
     stages = resolve(read_recipe(recipe), context.args, source=str(recipe))
     _run(stages, dry_run=dry_run, as_json=False)
 
@@ -169,17 +179,37 @@ def info(
 
 def main() -> None:
     """Run the command line and exit: 0 done, 1 a regression, 2 bad input, 130 interrupted."""
+    code = EXIT_INTERRUPTED
     try:
-        app()
+        code = app(standalone_mode=False) or 0
     except PipelineError as error:
         _fail(str(error))
     except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EROFS):
-            raise
-        where = f" ({error.filename})" if error.filename else ""
-        _fail(f"{error.strerror}{where}; free some space or choose another place")
+        _fail(_reason(error))
+    except (KeyboardInterrupt, typer.Abort):
+        pass
+    except _UsageError as error:
+        _fail(_usage(error))
+    if code == EXIT_INTERRUPTED:
+        print("interrupted; nothing half-written was left", file=sys.stderr)
+    sys.exit(code)
+
+
+def _usage(error: Any) -> str:
+    """What is wrong with the command line, in one line; nothing where help was printed instead."""
+    message = " ".join(error.format_message().replace("Value error, ", "").split()).rstrip(".")
+    path = "smp-pipeline" if error.ctx is None else error.ctx.command_path
+    return f"{message}; see {path} --help" if message else ""
+
+
+def _reason(error: OSError) -> str:
+    """What the operating system said, in one line, with the file."""
+    if error.strerror is None:
+        return str(error).partition("\n")[0] or type(error).__name__
+    return f"{error.filename}: {error.strerror}" if error.filename else error.strerror
 
 
 def _fail(message: str) -> None:
-    print(f"error: {message}", file=sys.stderr)
+    if message:
+        print(f"error: {message}", file=sys.stderr)
     sys.exit(EXIT_BAD_INPUT)

@@ -1,19 +1,37 @@
 """Labelled text from csv, tsv, json, jsonl and parquet files, read through `datasets`."""
 
+import csv
 import math
+import re
+import tempfile
+import warnings
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 from pipeline.errors import DataError
 
-__all__ = ["LabelledText", "encode_labels", "infer_labels", "infer_task_kind", "read_labelled_text"]
+__all__ = [
+    "LabelledText",
+    "encode_labels",
+    "infer_labels",
+    "infer_task_kind",
+    "numeric_labels",
+    "read_labelled_text",
+]
 
-_LOADERS = {
-    ".csv": ("csv", {}),
-    ".tsv": ("csv", {"sep": "\t"}),
+# pandas reads "NA", "null" and "None" as missing, which are words and class names here; and a first
+# column without a name as an index, where a comma without quotes is the likelier cause.
+_CSV = {"keep_default_na": False, "na_values": ["", "nan", "NaN"], "index_col": False}
+# What other programs write for a missing number.
+_MISSING_LABELS = ("", "NA", "N/A", "#N/A", "nan", "NaN", "null", "NULL")
+_LOADERS: dict[str, tuple[str, dict[str, Any]]] = {
+    ".csv": ("csv", _CSV),
+    # Quotes mean nothing in tsv: a text that starts with one would swallow the rows after it.
+    ".tsv": ("csv", {**_CSV, "sep": "\t", "quoting": csv.QUOTE_NONE}),
     ".json": ("json", {}),
     ".jsonl": ("json", {}),
     ".parquet": ("parquet", {}),
@@ -110,8 +128,9 @@ def read_labelled_text(
 def _load(path: Path, where: str) -> Any:
     # Imported here: `datasets` takes seconds, and `--help` should not.
     from datasets import Dataset
-    from datasets.utils.logging import disable_progress_bar, enable_progress_bar
 
+    if path.is_dir():
+        raise DataError(f"{where}: is a directory; give a file")
     if not path.is_file():
         raise DataError(f"{where}: no such file")
     if path.stat().st_size == 0:
@@ -122,19 +141,37 @@ def _load(path: Path, where: str) -> Any:
         )
     loader, options = _LOADERS[path.suffix.lower()]
     readers = {"csv": Dataset.from_csv, "json": Dataset.from_json, "parquet": Dataset.from_parquet}
-    import tempfile
-
-    disable_progress_bar()
     try:
-        with tempfile.TemporaryDirectory() as cache:
+        with tempfile.TemporaryDirectory() as cache, _quiet_datasets():
             return readers[loader](str(path), cache_dir=cache, keep_in_memory=True, **options)
     except Exception as error:  # `datasets` wraps what its readers raise in types of its own
+        if "corresponds to no data" in str(error):
+            raise DataError(f"{where}: the file has no examples") from error
         cause = error.__cause__ or error
         lines = str(cause).strip().splitlines()
         reason = lines[0] if lines else type(cause).__name__
+        if isinstance(cause, Warning):
+            reason = "rows have more fields than the header; put texts with commas in quotes"
+        if isinstance(cause, UnicodeDecodeError):
+            reason += "; save the file as UTF-8"
         raise DataError(f"{where}: cannot be read as {loader} ({reason})") from error
+
+
+@contextmanager
+def _quiet_datasets() -> Iterator[None]:
+    """No bars and no log lines beside our own error, and no row that is cut to fit the header."""
+    from datasets.utils import logging
+
+    verbosity = logging.get_verbosity()
+    logging.set_verbosity(logging.CRITICAL)
+    logging.disable_progress_bar()
+    try:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("error", message="Length of header or names")
+            yield
     finally:
-        enable_progress_bar()
+        logging.enable_progress_bar()
+        logging.set_verbosity(verbosity)
 
 
 def _choose(
@@ -153,8 +190,14 @@ def _choose(
 def _texts(rows: Any, column: str, where: str) -> list[str]:
     values = rows[column][:]
     for index, value in enumerate(values):
-        if value is None or (isinstance(value, float) and math.isnan(value)):
+        empty = value is None or (isinstance(value, str) and not value.strip())
+        if empty or (isinstance(value, float) and math.isnan(value)):
             raise DataError(f"{where}: example {index + 1} has no {column!r}; fill or drop the row")
+        if isinstance(value, list | dict):
+            raise DataError(
+                f"{where}: example {index + 1} has a {type(value).__name__} in {column!r}; "
+                "texts are strings, one object an example"
+            )
     return [value if isinstance(value, str) else str(value) for value in values]
 
 
@@ -162,7 +205,7 @@ def _labels(rows: Any, column: str, where: str) -> list[str | int | float]:
     values = rows[column][:]
     names = getattr(rows.features[column], "names", None)
     for index, value in enumerate(values):
-        missing = value is None or value == ""
+        missing = value is None or value in _MISSING_LABELS
         if missing or (isinstance(value, float) and not math.isfinite(value)):
             raise DataError(
                 f"{where}: example {index + 1} has label {value!r} in {column!r}; "
@@ -205,7 +248,7 @@ def infer_labels(data: LabelledText, *, flag: str) -> tuple[str, ...]:
             f"{flag} {data.source}: all {len(data)} examples have the label {only!r}; "
             "give data with at least two classes, or shuffle before you cut it"
         )
-    if all(name.lstrip("-").isdigit() for name in counts):
+    if all(re.fullmatch(r"-?[0-9]+", name) for name in counts):
         return tuple(sorted(counts, key=int))
     return tuple(sorted(counts))
 
@@ -238,10 +281,13 @@ def numeric_labels(data: LabelledText, *, flag: str) -> list[float]:
     values = []
     for row, label in enumerate(data.labels):
         try:
-            values.append(float(label))
-        except ValueError as error:
+            value = float(label)
+        except ValueError:
+            value = math.nan
+        if not math.isfinite(value):
             raise DataError(
                 f"{flag} {data.source}: example {row + 1} has the label {label!r}; "
                 "regression needs numbers"
-            ) from error
+            )
+        values.append(value)
     return values

@@ -9,6 +9,7 @@ import inspect
 import types
 import typing
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -20,15 +21,14 @@ __all__ = ["given_values", "with_flags"]
 Command = Callable[..., None]
 
 
-def with_flags(cls: type, *, optional: bool = False) -> Callable[[Command], Command]:
+def with_flags(cls: type) -> Callable[[Command], Command]:
     """Give a command one flag a field of the configuration.
 
     The command receives the values as keyword arguments; what the user left out is None (an empty
-    list for several), so that a recipe can tell.
+    list for several).
 
     Args:
         cls: the configuration.
-        optional: no flag is required, because a recipe may give its value.
     """
 
     def decorate(command: Command) -> Command:
@@ -38,7 +38,7 @@ def with_flags(cls: type, *, optional: bool = False) -> Callable[[Command], Comm
             if parameter.kind is not inspect.Parameter.VAR_KEYWORD
         ]
         hints = typing.get_type_hints(cls)
-        made = [_parameter(field, hints[field.name], optional) for field in dataclasses.fields(cls)]
+        made = [_parameter(field, hints[field.name]) for field in dataclasses.fields(cls)]
         everything = [*made, *parameters]
 
         def run(**values: Any) -> None:
@@ -62,8 +62,8 @@ def given_values(cls: type, values: Mapping[str, Any]) -> dict[str, Any]:
     return given
 
 
-def _parameter(field: "dataclasses.Field[Any]", hint: Any, optional: bool) -> inspect.Parameter:
-    required = field.default is dataclasses.MISSING and not optional
+def _parameter(field: "dataclasses.Field[Any]", hint: Any) -> inspect.Parameter:
+    required = field.default is dataclasses.MISSING
     base, several = _base_type(hint)
     annotation: Any = list[base] if several else base  # type: ignore[valid-type]
     if field.metadata["positional"]:
@@ -74,8 +74,9 @@ def _parameter(field: "dataclasses.Field[Any]", hint: Any, optional: bool) -> in
             names = [f"{names[0]}/--no-{key_name(field)}"]
         info = typer.Option(
             *names,
-            help=field.metadata["help"] + _shown_default(field),
+            help=field.metadata["help"] + _facts(field, base, several),
             show_default=False,
+            metavar=_metavar(base),
             rich_help_panel=field.metadata["group"],
         )
     if not required:
@@ -97,10 +98,25 @@ def _base_type(hint: Any) -> tuple[Any, bool]:
     return hint, False
 
 
-def _shown_default(field: "dataclasses.Field[Any]") -> str:
+def _metavar(base: Any) -> str | None:
+    # Choices stand in the help text: in this narrow column they would push long flags out of sight.
+    if typing.get_origin(base) is typing.Literal:
+        return "CHOICE"
+    return {bool: None, int: "INT", float: "NUMBER", Path: "PATH"}.get(base, "TEXT")
+
+
+def _facts(field: "dataclasses.Field[Any]", base: Any, several: bool) -> str:
+    """Choices, default and whether the flag can be repeated, in brackets after the help text."""
+    facts = []
+    if typing.get_origin(base) is typing.Literal:
+        facts.append(", ".join(map(str, typing.get_args(base))))
+    if several:
+        facts.append("repeat the flag for several")
     default = field.default
-    if default is dataclasses.MISSING or default is None or default == () or default is False:
-        return ""
     if isinstance(default, tuple):
         default = " ".join(str(item) for item in default)
-    return f" (default: {default:g})" if isinstance(default, float) else f" (default: {default})"
+    if default not in (dataclasses.MISSING, None, "") and default is not False:
+        facts.append(
+            f"default: {default:g}" if isinstance(default, float) else f"default: {default}"
+        )
+    return f" ({'; '.join(facts)})" if facts else ""

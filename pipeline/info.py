@@ -1,6 +1,7 @@
 """What a run directory, a model directory or a benchmark holds, for people and for machines."""
 
 import json
+import math
 from collections import defaultdict
 from collections.abc import Mapping
 from pathlib import Path
@@ -50,7 +51,7 @@ def _density_by_type(matrices: Mapping[str, Any]) -> dict[str, dict[str, float]]
     """Matrix type -> layer -> density in [0, 1]."""
     table: dict[str, dict[str, float]] = defaultdict(dict)
     for matrix in matrices.values():
-        size = matrix["shape"][0] * matrix["shape"][1]
+        size = max(1, math.prod(matrix["shape"]))
         table[matrix["matrix_type"]][str(matrix["layer"])] = matrix["kept"] / size
     return dict(table)
 
@@ -79,7 +80,8 @@ def print_description(facts: Mapping[str, Any]) -> None:
         for layer in layers:
             densities.add_column(str(layer), justify="right")
         for matrix_type, row in by_type.items():
-            densities.add_row(matrix_type, *(f"{row[str(layer)]:.3f}" for layer in layers))
+            cells = (row.get(str(layer)) for layer in layers)
+            densities.add_row(matrix_type, *("" if d is None else f"{d:.3f}" for d in cells))
         console.print(densities)
 
 

@@ -1,7 +1,6 @@
 """The benchmark's plot: the task's metric against latency and against size."""
 
 from pathlib import Path
-from typing import Any
 
 from pipeline.artifacts.benchmark import Benchmark, Estimate
 
@@ -29,7 +28,7 @@ def plot_benchmark(benchmark: Benchmark, path: Path) -> None:
         style = {
             "color": _COLOURS[index % len(_COLOURS)],
             "marker": _MARKERS[index % len(_MARKERS)],
-            "markersize": 7,
+            "markersize": max(5.0, 10.0 - 1.5 * index),  # equal points stay visible
             "linestyle": "none",
             "elinewidth": 1.2,
             "capsize": 3,
@@ -39,10 +38,7 @@ def plot_benchmark(benchmark: Benchmark, path: Path) -> None:
         by_latency.errorbar(
             latency.value, quality.value, xerr=_bars(latency), yerr=vertical, **style
         )
-        # A leading underscore would hide a model from the legend.
-        by_size.errorbar(
-            size_mb, quality.value, yerr=vertical, label=f"\u200b{_literal(model.name)}", **style
-        )
+        by_size.errorbar(size_mb, quality.value, yerr=vertical, label=_literal(model.name), **style)
     by_latency.set_xlabel(
         f"median latency, ms (batch {cell.batch_size}, {cell.sequence_length} tokens, "
         f"threads: {benchmark.threads})"
@@ -68,6 +64,7 @@ def _bars(estimate: Estimate) -> list[list[float]]:
     return [[below], [above]]
 
 
-def _literal(name: str) -> Any:
-    """A name that matplotlib does not take for mathematics."""
-    return name.replace("$", r"\$")
+def _literal(name: str) -> str:
+    """A name that matplotlib takes neither for mathematics nor, by its underscore, as hidden."""
+    name = name.replace("$", r"\$")
+    return f"\u200b{name}" if name.startswith("_") else name

@@ -1,11 +1,10 @@
 """What people read of a benchmark: the table on the terminal, the Markdown report, the plot."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 from rich import box
-from rich.console import Group
+from rich.console import Console, Group
 from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
@@ -13,23 +12,14 @@ from rich.text import Text
 from pipeline.artifacts.benchmark import Benchmark, Estimate, LatencyCell, write_benchmark
 from pipeline.artifacts.files import staged_file
 
-__all__ = ["BenchmarkFiles", "benchmark_table", "markdown_report", "write_results"]
+__all__ = ["benchmark_table", "markdown_report", "print_benchmark", "write_report"]
 
 _MB = 1e6
 _MIB = 2.0**20
 
 
-@dataclass(frozen=True)
-class BenchmarkFiles:
-    """Where a benchmark was written: the JSON file, the report and the plot."""
-
-    benchmark: Path
-    report: Path
-    plot: Path
-
-
-def write_results(benchmark: Benchmark, output: Path) -> BenchmarkFiles:
-    """Write a benchmark, and its report (.md) and plot (.png) under the same name beside it.
+def write_report(benchmark: Benchmark, output: Path) -> tuple[Path, Path]:
+    """Write a benchmark's JSON file, and its report (.md) and plot (.png) of the same name.
 
     Existing files are replaced, and only when all three are complete.
 
@@ -37,21 +27,29 @@ def write_results(benchmark: Benchmark, output: Path) -> BenchmarkFiles:
         benchmark: the benchmark.
         output: the JSON file.
 
+    Returns:
+        Where the report and the plot lie.
+
     Raises:
         MachineError: the disk is full or not writable.
     """
     from pipeline.plots import plot_benchmark
 
-    files = BenchmarkFiles(output, output.with_suffix(".md"), output.with_suffix(".png"))
+    report, plot = output.with_suffix(".md"), output.with_suffix(".png")
     with (
-        staged_file(files.plot) as plot,
-        staged_file(files.report) as report,
-        staged_file(files.benchmark) as result,
+        staged_file(plot) as staged_plot,
+        staged_file(report) as staged_report,
+        staged_file(output) as staged_output,
     ):
-        write_benchmark(result, benchmark)
-        report.write_text(markdown_report(benchmark, plot=files.plot.name), encoding="utf-8")
-        plot_benchmark(benchmark, plot)
-    return files
+        write_benchmark(staged_output, benchmark)
+        staged_report.write_text(markdown_report(benchmark, plot=plot.name), encoding="utf-8")
+        plot_benchmark(benchmark, staged_plot)
+    return report, plot
+
+
+def print_benchmark(benchmark: Benchmark) -> None:
+    """Print the table and what a reader must know about it to stdout."""
+    Console().print(benchmark_table(benchmark))
 
 
 def benchmark_table(benchmark: Benchmark) -> Group:
@@ -79,7 +77,7 @@ def benchmark_table(benchmark: Benchmark) -> Group:
         )
     lines = [
         f"Latency: {_cell_name(cell)}, {_threads(benchmark)}; the other cells are in the report. "
-        f"Size is that of the whole directory. {_data_line(benchmark)}"
+        f"Size is that of the whole directory; {metric} is over {benchmark.data.rows} texts."
     ]
     return Group(table, *(Text(line) for line in lines + _warnings(benchmark)))
 
@@ -97,10 +95,6 @@ def _threads(benchmark: Benchmark) -> str:
     return "1 thread" if benchmark.threads == 1 else f"{benchmark.threads} threads"
 
 
-def _data_line(benchmark: Benchmark) -> str:
-    return f"{benchmark.task.metric} over {benchmark.data.rows} texts."
-
-
 def _warnings(benchmark: Benchmark) -> list[str]:
     """What a reader must know before trusting the figures."""
     warnings = []
@@ -109,15 +103,15 @@ def _warnings(benchmark: Benchmark) -> list[str]:
         busy = "" if load is None else f" (load average {load:g} at the start)"
         warnings.append(
             f"Noisy machine{busy}: the first model's own runs vary by more than 10 % or drift by "
-            f"more than 5 % in {benchmark.noisy_cells} of {len(benchmark.noise)} cells. Trust the "
-            "intervals of the ratios, not single latencies, or run again on an idle machine."
+            f"more than 5 % in {benchmark.noisy_cells} of {len(benchmark.noise)} cells. Ratios "
+            "suffer less than single latencies; run again on an idle machine to rely on either."
         )
-    for model in benchmark.models:
-        if model.truncated:
-            warnings.append(
-                f"{model.name}: {model.truncated} of {benchmark.data.rows} texts were longer than "
-                "the model takes and were cut."
-            )
+    for truncated in sorted({model.truncated for model in benchmark.models} - {0}):
+        names = ", ".join(m.name for m in benchmark.models if m.truncated == truncated)
+        warnings.append(
+            f"{truncated} of {benchmark.data.rows} texts were longer than the maximum length of "
+            f"{names} and were cut."
+        )
     return warnings
 
 

@@ -22,7 +22,7 @@ __all__ = [
     "time_grid",
 ]
 
-# Beyond either, a cell is called noisy. A quiet desktop stays below 0.05 in both.
+# Beyond either limit a cell is called noisy; a convention of ours, see docs/bench.md.
 VARIATION_LIMIT = 0.10
 DRIFT_LIMIT = 0.05
 

@@ -200,14 +200,14 @@ def import_onnxruntime() -> ModuleType:
     if len(installed) == 2:
         raise MachineError(
             "onnxruntime and onnxruntime-gpu are both installed and overwrite each other; "
-            "run `pip uninstall onnxruntime onnxruntime-gpu` and install one of them"
+            "uninstall both, then install one of them"
         )
     try:
         import onnxruntime
     except ImportError as error:
         raise MachineError(
             f"onnxruntime cannot be imported ({_first_line(error)}); "
-            "run `pip install onnxruntime` (onnxruntime-gpu for CUDA)"
+            "install it with: pip install 'smp-pipeline[cpu]' (or [gpu])"
         ) from error
     module: ModuleType = onnxruntime
     return module

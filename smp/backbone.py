@@ -46,6 +46,11 @@ def load_tokenizer(model: str, *, revision: str | None) -> Any:
         raise ModelError(
             f"--model {model}: a fast tokenizer (tokenizer.json) with a padding token is needed"
         )
+    # Without its files, transformers builds an empty tokenizer of the model's class.
+    if len(tokenizer) <= len(tokenizer.all_special_ids):
+        raise ModelError(
+            f"--model {model}: its tokenizer has no vocabulary; put tokenizer.json beside the model"
+        )
     tokenizer.padding_side = "right"
     return tokenizer
 

@@ -97,7 +97,7 @@ def estimate(config: TrainConfig) -> TrainingEstimate:
         remaining_weights=remaining,
         device=str(device),
         precision=precision,
-        seconds=round(operations / (_speed(device, precision) * _TYPICAL_EFFICIENCY), 1),
+        seconds=operations / (_speed(device, precision) * _TYPICAL_EFFICIENCY),
         # Weights, gradient and two moments of what is trained, masked weights; states beside it.
         memory_bytes=4 * total
         + 16 * trained

@@ -219,3 +219,28 @@ def many_reviews(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
         write_reviews(directory / "train.csv", 400, seed=1),
         write_reviews(directory / "validation.csv", 200, seed=2),
     )
+
+
+@pytest.fixture(scope="session")
+def tiny_run(
+    tiny_bert: Path, reviews: tuple[Path, Path], tmp_path_factory: pytest.TempPathFactory
+) -> Path:
+    """A finished run directory: tiny BERT, density 0.3, 20 steps. Copy it before you change it."""
+    from pipeline.config import TrainConfig
+    from smp.train import train
+
+    directory = tmp_path_factory.mktemp("runs") / "tiny"
+    train(
+        TrainConfig(
+            model=str(tiny_bert),
+            output_dir=directory,
+            train_file=reviews[0],
+            validation_file=reviews[1],
+            density=0.3,
+            steps=20,
+            evaluations=2,
+            device="cpu",
+            precision="fp32",
+        )
+    )
+    return directory

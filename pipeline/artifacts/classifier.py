@@ -108,10 +108,16 @@ def load_encoder(model: str, *, revision: str | None = None) -> PreTrainedModel:
     Raises:
         ModelError: it is not there, has no safetensors weights, or is no encoder.
     """
+    directory = Path(model).expanduser()
     looks_local = model.count("/") > 1 or model.startswith((".", "/", "~"))
-    if looks_local and not Path(model).expanduser().is_dir():
+    if looks_local and not directory.is_dir():
         raise ModelError(f"--model {model}: no such directory; give a directory or a hub id")
-    source = str(Path(model).expanduser()) if Path(model).expanduser().is_dir() else model
+    if any(directory.glob("*.bin")) and not any(directory.glob("*.safetensors")):
+        raise ModelError(
+            f"--model {model}: has pickled weights only, which can run code when they are read; "
+            "convert them to safetensors"
+        )
+    source = str(directory) if directory.is_dir() else model
     try:
         encoder, loading = AutoModel.from_pretrained(
             source,
@@ -121,9 +127,14 @@ def load_encoder(model: str, *, revision: str | None = None) -> PreTrainedModel:
             trust_remote_code=False,
             output_loading_info=True,
         )
-    except (OSError, ValueError, SafetensorError) as error:
-        first_line = str(error).strip().splitlines()[0]
-        raise ModelError(f"--model {model}: cannot be loaded ({first_line})") from error
+    except Exception as error:  # a broken configuration raises errors of any type in there
+        lines = str(error).strip().splitlines()
+        reason = lines[0] if lines else type(error).__name__
+        if "ignore_mismatched_sizes" in reason:
+            reason = "its weights have other shapes than its config.json says"
+        elif not directory.is_dir():
+            reason = f"no such directory, and not from the hub: {reason}"
+        raise ModelError(f"--model {model}: cannot be loaded ({reason})") from error
     # The pooler of BERT-like models is random in most checkpoints, and no head of ours uses it.
     if getattr(encoder, "pooler", None) is not None:
         encoder.pooler = None

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from pipeline.errors import ArtifactError, ConfigurationError, MachineError
+from pipeline.errors import ArtifactError, ConfigurationError, MachineError, PipelineError
 
 __all__ = [
     "directory_size_bytes",
@@ -23,6 +23,8 @@ __all__ = [
 ]
 
 _CHUNK_BYTES = 1 << 20
+# How safetensors and torch.save report a full disk: in errors of their own, not in OSError.
+_FULL_DISK_MESSAGES = ("No space left on device", "Disk quota exceeded", "unexpected pos")
 
 
 @contextmanager
@@ -31,15 +33,31 @@ def disk_errors(target: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise MachineError(
-                f"no space left to write {target}; free some disk space or choose another output"
-            ) from error
+        if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+            raise _full_disk(target) from error
         if error.errno in (errno.EACCES, errno.EROFS, errno.EPERM):
             raise MachineError(
-                f"not allowed to write {target}; choose an output that you may write"
+                f"not allowed to write {error.filename or target}; "
+                "choose an output that you may write"
+            ) from error
+        if error.errno in (errno.ENOTDIR, errno.EEXIST, errno.EISDIR):
+            raise MachineError(
+                f"cannot write {target}: {error.filename or target}: {error.strerror}; "
+                "choose another output"
             ) from error
         raise
+    except PipelineError:
+        raise
+    except Exception as error:
+        if any(message in str(error) for message in _FULL_DISK_MESSAGES):
+            raise _full_disk(target) from error
+        raise
+
+
+def _full_disk(target: Path) -> MachineError:
+    return MachineError(
+        f"no space left to write {target}; free some disk space or choose another output"
+    )
 
 
 @contextmanager
@@ -82,16 +100,17 @@ def staged_file(target: Path) -> Iterator[Path]:
         scratch = target.with_name(f".{target.name}.{os.getpid()}")
         try:
             yield scratch
+            _follow_umask(scratch)
             scratch.replace(target)
         finally:
             scratch.unlink(missing_ok=True)
 
 
-def _follow_umask(directory: Path) -> None:
+def _follow_umask(written: Path) -> None:
     # mkdtemp and safetensors write for the owner alone; what is finished follows the umask.
     mask = os.umask(0)
     os.umask(mask)
-    for path in (directory, *directory.rglob("*")):
+    for path in (written, *written.rglob("*")):
         path.chmod((0o777 if path.is_dir() else 0o666) & ~mask)
 
 
@@ -128,7 +147,7 @@ def read_json(path: Path, *, kind: str, schema_version: int) -> Mapping[str, Any
         ) from error
     except (NotADirectoryError, IsADirectoryError) as error:
         raise ArtifactError(f"{path} is not a file") from error
-    except (UnicodeDecodeError, json.JSONDecodeError) as error:
+    except (ValueError, RecursionError) as error:
         raise ArtifactError(f"{path} is corrupt ({error}); write it anew") from error
     if not isinstance(content, dict) or content.get("kind") != kind:
         found = content.get("kind") if isinstance(content, dict) else type(content).__name__

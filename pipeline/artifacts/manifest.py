@@ -34,6 +34,8 @@ def to_json(value: Any) -> Any:
 def from_json(cls: type[T], content: Mapping[str, Any], *, source: Path) -> T:
     """Build a dataclass from JSON; unknown keys are ignored (a newer writer may add some).
 
+    A null where the dataclass says float reads as NaN, which :func:`to_json` wrote so.
+
     Args:
         cls: the dataclass.
         content: the JSON object.
@@ -79,6 +81,8 @@ def _convert(expected: Any, value: Any, source: Path, where: str) -> Any:
 def _convert_scalar(expected: Any, value: Any, source: Path, where: str) -> Any:
     if expected is float and isinstance(value, int | float) and not isinstance(value, bool):
         return float(value)
+    if expected is float and value is None:
+        return math.nan  # as to_json writes it
     if expected is type(None) and value is None:
         return None
     if type(value) is expected:

@@ -83,10 +83,18 @@ def _parse_layout(
             name: (tuple(int(size) for size in entry["shape"]), int(entry["kept"]))
             for name, entry in layout.items()
         }
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
+    except (
+        LookupError,
+        TypeError,
+        ValueError,
+        ArithmeticError,
+        AttributeError,
+        RecursionError,
+    ) as error:
         raise ArtifactError(f"{path} is corrupt: its layout cannot be read") from error
-    if any(size <= 0 for shape, _ in parsed.values() for size in shape):
-        raise ArtifactError(f"{path} is corrupt: a mask has an empty or negative shape")
+    for name, (shape, _) in parsed.items():
+        if len(shape) != 2 or min(shape) <= 0:
+            raise ArtifactError(f"{path} is corrupt: mask {name} has the shape {list(shape)}")
     return parsed
 
 

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from pipeline.config.fields import check_bounds, option
+from pipeline.config.fields import check_bounds, check_output_directory, option
 
 __all__ = ["ExportConfig"]
 
@@ -44,3 +44,4 @@ class ExportConfig:
 
     def __post_init__(self) -> None:
         check_bounds(self)
+        check_output_directory(self.output_dir)

@@ -16,7 +16,14 @@ from typing import Any, TypeVar
 
 from pipeline.errors import ConfigurationError
 
-__all__ = ["build", "check_bounds", "flag_name", "key_name", "option"]
+__all__ = [
+    "build",
+    "check_bounds",
+    "check_output_directory",
+    "flag_name",
+    "key_name",
+    "option",
+]
 
 T = TypeVar("T")
 
@@ -86,7 +93,8 @@ def _check_number(field: "dataclasses.Field[Any]", value: float) -> None:
     exclusive = field.metadata["exclusive_minimum"]
     too_low = low is not None and (value <= low if exclusive else value < low)
     too_high = high is not None and value > high
-    if math.isfinite(value) and not too_low and not too_high:
+    finite = isinstance(value, int) or math.isfinite(value)
+    if finite and not too_low and not too_high:
         return
     bounds = []
     if low is not None:
@@ -94,7 +102,17 @@ def _check_number(field: "dataclasses.Field[Any]", value: float) -> None:
     if high is not None:
         bounds.append(f"at most {high:g}")
     expected = " and ".join(bounds) or "a finite number"
-    raise ConfigurationError(f"{flag_name(field)} must be {expected}, got {value:g}")
+    raise ConfigurationError(f"{flag_name(field)} must be {expected}, got {value}")
+
+
+def check_output_directory(path: Path) -> None:
+    """Check that a path names a directory, which can then be made beside its siblings.
+
+    Raises:
+        ConfigurationError: it is ``.``, ``..`` or ``/``.
+    """
+    if path.name in ("", ".."):
+        raise ConfigurationError(f"--output-dir must be a new directory with a name, got {path}")
 
 
 def build(cls: type[T], values: Mapping[str, Any], *, source: str) -> T:
@@ -149,11 +167,9 @@ def _convert(expected: Any, value: Any, where: str) -> Any:
         return tuple(_convert(arguments[0], item, where) for item in items)
     if expected is Path and isinstance(value, str | Path) and str(value):
         return Path(value)
-    if expected is float and isinstance(value, int | float) and not isinstance(value, bool):
-        return float(value)
-    if expected is float and isinstance(value, str):
+    if expected is float and isinstance(value, int | float | str) and not isinstance(value, bool):
         # YAML 1.1 reads 1e-2 as a text: it wants a point in a number with an exponent.
-        with contextlib.suppress(ValueError):
+        with contextlib.suppress(ValueError, OverflowError):
             return float(value)
     if type(value) is expected:
         return value
@@ -161,4 +177,5 @@ def _convert(expected: Any, value: Any, where: str) -> Any:
         return str(value)
     names = {"str": "a text", "Path": "a path", "int": "a whole number", "float": "a number"}
     name = names.get(expected.__name__, "true or false")
-    raise ConfigurationError(f"{where} must be {name}, got {value!r}")
+    hint = "; put it in quotes" if expected is str and isinstance(value, bool) else ""
+    raise ConfigurationError(f"{where} must be {name}, got {value!r}{hint}")

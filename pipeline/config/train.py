@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from pipeline.config.fields import check_bounds, option
+from pipeline.config.fields import check_bounds, check_output_directory, option
 from pipeline.errors import ConfigurationError
 
 __all__ = ["GLUE_TASKS", "TrainConfig"]
@@ -167,7 +167,9 @@ class TrainConfig:
         "auto", help="Which state the head sees; auto follows the model.", group=_HEAD
     )
 
-    seed: int = option(0, help="Seed of data order and dropout.", minimum=0, group=_RUN)
+    seed: int = option(
+        0, help="Seed of data order and dropout.", minimum=0, maximum=2**32 - 1, group=_RUN
+    )
     device: Literal["auto", "cpu", "cuda"] = option("auto", help="Where to train.", group=_RUN)
     evaluations: int = option(
         10, help="How often the validation data are scored during the run.", minimum=1, group=_RUN
@@ -181,6 +183,7 @@ class TrainConfig:
 
     def __post_init__(self) -> None:
         check_bounds(self)
+        check_output_directory(self.output_dir)
         self._check_data()
         if self.method != "finetune" and self.density is None:
             raise ConfigurationError(f"--density is needed for --method {self.method}; try 0.1")

@@ -1,0 +1,46 @@
+# The runtime image, CPU, for `bench` (and later `serve`); no torch in it:
+#   docker build -t smp-pipeline .
+#   docker run --rm -v "$PWD:/work" smp-pipeline bench ...
+#
+# The training image, for NVIDIA GPUs (needs the NVIDIA container toolkit on the host):
+#   docker build -t smp-pipeline:train --build-arg VARIANT=train .
+#   docker run --rm --gpus all -v "$PWD:/work" smp-pipeline:train train ...
+
+ARG PYTHON_VERSION=3.12
+ARG VARIANT=runtime
+
+FROM python:${PYTHON_VERSION}-slim AS base
+ENV PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_ROOT_USER_ACTION=ignore
+RUN python -m venv /opt/smp-pipeline
+ENV PATH=/opt/smp-pipeline/bin:$PATH
+WORKDIR /source
+COPY pyproject.toml README.md LICENSE ./
+COPY requirements/lock.txt requirements/lock.txt
+COPY pipeline pipeline
+COPY smp smp
+COPY export export
+COPY serve serve
+
+# The lock file as constraints: its versions, but only of what the extras ask for.
+FROM base AS install-runtime
+RUN pip install --constraint requirements/lock.txt ".[cpu]"
+
+# torch's own wheels bring CUDA; the host brings the driver.
+FROM base AS install-train
+RUN pip install --constraint requirements/lock.txt ".[train,gpu]"
+
+FROM python:${PYTHON_VERSION}-slim AS user
+RUN useradd --create-home --uid 10001 smp
+ENV PATH=/opt/smp-pipeline/bin:$PATH HF_HUB_DISABLE_TELEMETRY=1
+USER smp
+WORKDIR /work
+ENTRYPOINT ["smp-pipeline"]
+CMD ["--help"]
+
+FROM user AS runtime
+COPY --from=install-runtime /opt/smp-pipeline /opt/smp-pipeline
+
+FROM user AS train
+COPY --from=install-train /opt/smp-pipeline /opt/smp-pipeline
+
+FROM ${VARIANT}

@@ -1,0 +1,88 @@
+# `make` alone lists the targets. PYTHON=... chooses the interpreter that .venv is made from.
+
+PYTHON ?= python3
+VENV := .venv
+RUN := $(VENV)/bin/python
+INSTALLED := $(VENV)/.installed
+OPTIMUM_VENV := .venv-optimum
+OPTIMUM_INSTALLED := $(OPTIMUM_VENV)/.installed
+PIP_INSTALL := -m pip install --quiet --quiet --disable-pip-version-check --no-input
+
+# Everything runs on local files; no library is to look for them on a hub.
+export HF_HUB_OFFLINE := 1
+export HF_HUB_DISABLE_TELEMETRY := 1
+
+.PHONY: help venv demo demo-data test check format lock clean clean-all
+.DELETE_ON_ERROR:
+
+help:
+	@echo "make demo        install, fetch a model and reviews, then train, export and bench"
+	@echo "make test        install, then formatting, lint, types and the whole test suite"
+	@echo "make venv        install the project and its pinned dependencies into $(VENV)"
+	@echo "make demo-data   fetch and split the demo's model and data into demo-data"
+	@echo "make check       formatting, lint and types"
+	@echo "make format      format the sources and mend what lint can mend"
+	@echo "make lock        write requirements/lock.txt from what $(VENV) has"
+	@echo "make clean       remove caches and what the demo wrote in runs/demo"
+	@echo "make clean-all   make clean, and remove $(VENV), $(OPTIMUM_VENV) and demo-data"
+	@echo
+	@echo "PYTHON=python3.12 and the like choose the interpreter, 3.11 or newer ($(PYTHON) now)."
+
+# $(call new_venv,directory)
+define new_venv
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || { \
+	  echo "error: Python 3.11 or newer is needed, and PYTHON=$(PYTHON) is" \
+	    "$$($(PYTHON) --version 2>&1 | tail -n 1); name another, as in: make $(MAKECMDGOALS) PYTHON=python3.12" >&2; \
+	  exit 2; }
+	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || { \
+	  echo "error: $(PYTHON) has no venv module; on Debian and Ubuntu: apt-get install python3-venv" >&2; \
+	  exit 2; }
+	@$(PYTHON) -m venv $(1)
+endef
+
+$(INSTALLED): requirements/lock.txt pyproject.toml
+	@echo "Installing into $(VENV) (about 2 minutes)"
+	$(call new_venv,$(VENV))
+	@$(RUN) $(PIP_INSTALL) --requirement requirements/lock.txt
+	@$(RUN) $(PIP_INSTALL) --no-deps --no-build-isolation --editable .
+	@touch $@
+
+$(OPTIMUM_INSTALLED): requirements/optimum.txt
+	@echo "Installing into $(OPTIMUM_VENV), for the tests with optimum (about 1 minute)"
+	$(call new_venv,$(OPTIMUM_VENV))
+	@$(OPTIMUM_VENV)/bin/python $(PIP_INSTALL) --requirement requirements/optimum.txt
+	@touch $@
+
+venv: $(INSTALLED)
+
+demo-data: $(INSTALLED)
+	@$(RUN) -m demo.prepare --output-dir demo-data
+
+demo: demo-data
+	@if [ -d runs/demo ]; then echo "Removing runs/demo, a former demo's results"; rm -rf runs/demo; fi
+	@$(VENV)/bin/smp-pipeline run recipes/demo.yaml
+
+check: $(INSTALLED)
+	@echo "Checking formatting, lint and types"
+	@$(RUN) -m ruff format --check --quiet . || { echo "error: run make format" >&2; exit 1; }
+	@$(RUN) -m ruff check --quiet .
+	@$(RUN) -m mypy --no-error-summary
+
+test: check $(OPTIMUM_INSTALLED)
+	@echo "Running the test suite"
+	@SMP_OPTIMUM_PYTHON=$(abspath $(OPTIMUM_VENV)/bin/python) $(RUN) -m pytest
+
+format: $(INSTALLED)
+	@$(RUN) -m ruff check --quiet --fix . || true
+	@$(RUN) -m ruff format --quiet .
+
+lock: $(INSTALLED)
+	@$(RUN) requirements/lock.py > requirements/lock.txt.new
+	@mv requirements/lock.txt.new requirements/lock.txt
+
+clean:
+	@rm -rf runs/demo build .pytest_cache .mypy_cache .ruff_cache .hypothesis *.egg-info
+	@find . -name __pycache__ -not -path './.venv*' -prune -exec rm -rf {} +
+
+clean-all: clean
+	@rm -rf $(VENV) $(OPTIMUM_VENV) demo-data

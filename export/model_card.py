@@ -1,0 +1,199 @@
+"""The model card: README.md of a model directory, for people and for the Hugging Face hub."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import yaml
+
+from pipeline.artifacts.exported import MODEL_FILE, ExportManifest
+from pipeline.artifacts.run import DataFile, RunManifest
+
+__all__ = ["write_model_card"]
+
+_METHODS = {
+    "smp-s": "Static Model Pruning, score-based (SMP-S): layers share the density by their scores",
+    "smp-l": "Static Model Pruning, local (SMP-L): every matrix has the same density",
+    "finetune": "plain fine-tuning of all weights; nothing is pruned",
+}
+
+_USAGE = """```python
+import numpy as np
+import onnxruntime as ort
+from tokenizers import Tokenizer
+
+tokenizer = Tokenizer.from_file("tokenizer.json")
+tokenizer.enable_truncation({max_length})
+tokenizer.enable_padding(pad_id={pad_token_id})
+session = ort.InferenceSession("model.onnx")
+
+encodings = tokenizer.encode_batch([{example}])
+fields = {{"input_ids": "ids", "attention_mask": "attention_mask", "token_type_ids": "type_ids"}}
+inputs = {{
+    entry.name: np.array([getattr(encoding, fields[entry.name]) for encoding in encodings])
+    for entry in session.get_inputs()
+}}
+(logits,) = session.run(["logits"], inputs)
+```
+
+With optimum (`pip install "optimum-onnx[onnxruntime]"`):
+
+```python
+from optimum.onnxruntime import ORTModelForSequenceClassification
+from transformers import AutoTokenizer, pipeline
+
+model = ORTModelForSequenceClassification.from_pretrained(".")
+classify = pipeline("text-classification", model=model, tokenizer=AutoTokenizer.from_pretrained("."))
+```"""  # noqa: E501
+
+
+def write_model_card(directory: Path, manifest: ExportManifest, run: RunManifest) -> None:
+    """Write ``README.md`` into a (staged) model directory that is otherwise complete."""
+    sections = [
+        _front_matter(manifest),
+        f"# {_title(manifest)}",
+        _summary(manifest),
+        "## Results\n\n" + _metrics(run),
+        "## Files\n\n" + _files(directory),
+        "## Density\n\n" + _densities(manifest, run),
+        "## Verification\n\n" + _verification(manifest),
+        "## Data\n\n" + _data(run),
+        "## Use\n\n" + _usage(manifest),
+        "## Limits\n\n" + _limits(manifest),
+    ]
+    (directory / "README.md").write_text("\n\n".join(sections) + "\n", encoding="utf-8")
+
+
+def _front_matter(manifest: ExportManifest) -> str:
+    content: dict[str, object] = {
+        "library_name": "onnx",
+        "pipeline_tag": "text-classification",
+        "tags": ["onnx", "onnxruntime", "smp-pipeline", manifest.method],
+    }
+    if _is_hub_id(manifest.base_model.id):
+        content["base_model"] = manifest.base_model.id
+    return f"---\n{yaml.safe_dump(content, sort_keys=False)}---"
+
+
+def _is_hub_id(model: str) -> bool:
+    return model.count("/") <= 1 and not model.startswith((".", "/", "~"))
+
+
+def _base_name(manifest: ExportManifest) -> str:
+    model = manifest.base_model.id
+    return model if _is_hub_id(model) else Path(model).name
+
+
+def _title(manifest: ExportManifest) -> str:
+    if manifest.method == "finetune":
+        return f"{_base_name(manifest)}, fine-tuned"
+    return f"{_base_name(manifest)}, pruned to {manifest.density:.3g} of its weights"
+
+
+def _summary(manifest: ExportManifest) -> str:
+    task = manifest.task
+    predicts = "one number" if task.kind == "regression" else f"one of {', '.join(task.labels)}"
+    unchanged = ""
+    if manifest.method != "finetune":
+        unchanged = " The remaining weights are the pretrained ones, unchanged."
+    return "\n".join(
+        [
+            f"- Base model: `{_base_name(manifest)}` ({manifest.base_model.model_type}), SHA-256 "
+            f"of its weights `{manifest.base_model.sha256}`",
+            f"- Method: {_METHODS[manifest.method]}.{unchanged}",
+            f"- Predicts: {predicts}, from at most {task.max_length} tokens",
+            f"- Format: {manifest.format}, ONNX opset {manifest.opset}",
+            f"- Made by smp-pipeline {manifest.smp_pipeline_version}",
+        ]
+    )
+
+
+def _metrics(run: RunManifest) -> str:
+    rows = [(name, f"{value:.4f}") for name, value in run.metrics.items()]
+    note = f"On the run's {run.validation_data.rows} validation examples, in PyTorch."
+    return f"{note}\n\n{_table(('metric', 'value'), rows)}"
+
+
+def _files(directory: Path) -> str:
+    names = sorted(path.name for path in directory.iterdir() if path.name != "README.md")
+    rows = [(f"`{name}`", f"{(directory / name).stat().st_size:,}") for name in names]
+    return _table(("file", "bytes"), rows)
+
+
+def _densities(manifest: ExportManifest, run: RunManifest) -> str:
+    if not run.matrices:
+        return "Nothing is pruned: the density is 1."
+    kept: dict[str, int] = {}
+    size: dict[str, int] = {}
+    stored: dict[str, set[str]] = {}
+    for name, matrix in run.matrices.items():
+        kind = matrix.matrix_type
+        kept[kind] = kept.get(kind, 0) + matrix.kept
+        size[kind] = size.get(kind, 0) + matrix.size
+        stored.setdefault(kind, set()).add(manifest.encodings[name])
+    rows = [
+        (kind, f"{size[kind]:,}", f"{kept[kind] / size[kind]:.4f}", ", ".join(sorted(stored[kind])))
+        for kind in size
+    ]
+    rows.append(("all", f"{sum(size.values()):,}", f"{manifest.density:.4f}", ""))
+    return (
+        "Share of the weights that remain, over all layers. Embeddings, biases and LayerNorm are "
+        f"whole.\n\n{_table(('matrix type', 'weights', 'density', 'stored as'), rows)}"
+    )
+
+
+def _verification(manifest: ExportManifest) -> str:
+    checked = manifest.verification
+    return (
+        f"ONNX Runtime {manifest.versions.get('onnxruntime', '')} against PyTorch on "
+        f"{checked.texts} validation texts: the largest difference of a logit is "
+        f"{checked.largest_logit_difference:.3g} ({checked.tolerance:.3g} was allowed), and "
+        f"{checked.label_agreement:.1%} of the predicted labels agree. The pruned matrices in the "
+        "file, decoded by ONNX Runtime, equal the pruned ones in every weight."
+    )
+
+
+def _data(run: RunManifest) -> str:
+    rows = [
+        (use, f"`{_source(data)}`", f"{data.rows:,}", f"{data.truncated:,}")
+        for use, data in (("training", run.train_data), ("validation", run.validation_data))
+    ]
+    return _table(("use", "source", "examples", "cut to the model's length"), rows)
+
+
+def _source(data: DataFile) -> str:
+    # A file's directory is the business of the machine that trained.
+    return data.source if data.sha256 is None else Path(data.source).name
+
+
+def _usage(manifest: ExportManifest) -> str:
+    example = '"A text."'
+    if manifest.task.text_pair_column is not None:
+        example = '("A text.", "Its partner.")'
+    return _USAGE.format(
+        max_length=manifest.task.max_length, pad_token_id=manifest.pad_token_id, example=example
+    )
+
+
+def _limits(manifest: ExportManifest) -> str:
+    limits = [
+        "Measured on the data above only; other domains and languages are untested.",
+        "The base model's licence applies, and so do the limits of its pretraining data.",
+        f"Texts longer than {manifest.task.max_length} tokens must be cut, as above.",
+    ]
+    if manifest.method != "finetune":
+        limits.append(
+            "Zeros make the file smaller once it is packed or compressed; stock ONNX Runtime "
+            "computes with them all the same, so they do not make it faster."
+        )
+    if manifest.format == "packed":
+        limits.append(
+            f"`{MODEL_FILE}` is small on disk only: a session rebuilds the weights in memory when "
+            "it opens. With graph optimisation off, it does so at every call."
+        )
+    return "\n".join(f"- {limit}" for limit in limits)
+
+
+def _table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    lines = ["| " + " | ".join(header) + " |", "|" + " --- |" * len(header)]
+    lines += ["| " + " | ".join(row) + " |" for row in rows]
+    return "\n".join(lines)

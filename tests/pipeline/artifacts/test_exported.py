@@ -1,0 +1,59 @@
+"""The model directory that export leaves, sound and damaged."""
+
+import json
+
+import pytest
+
+from pipeline.artifacts.exported import read_exported, write_export_manifest
+from pipeline.errors import ArtifactError
+
+
+@pytest.fixture
+def model(make_model, tmp_path):
+    return make_model(tmp_path / "model")
+
+
+def test_the_manifest_comes_back_as_it_was_written(model):
+    manifest = read_exported(model)
+    write_export_manifest(model, manifest)
+    assert read_exported(model) == manifest
+
+
+def test_a_model_of_a_newer_schema_is_refused_and_newer_keys_are_ignored(model):
+    before, path = read_exported(model), model / "manifest.json"
+    content = json.loads(path.read_text())
+    path.write_text(json.dumps({**content, "colour": "green"}))
+    assert read_exported(model) == before
+    path.write_text(json.dumps({**content, "schema_version": 99}))
+    with pytest.raises(ArtifactError, match="has schema version 99"):
+        read_exported(model)
+
+
+@pytest.mark.parametrize("name", ["manifest.json", "model.onnx", "tokenizer.json"])
+def test_a_missing_file_is_named(model, name):
+    (model / name).unlink()
+    with pytest.raises(ArtifactError, match=f"{name} is missing"):
+        read_exported(model)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"format": "sparse"}, "format must be one of dense, packed"),
+        ({"opset": "20"}, "opset must be int"),
+        ({"inputs": "input_ids"}, "inputs must be a list"),
+        ({"verification": {"texts": 1}}, "verification.largest_logit_difference is missing"),
+    ],
+)
+def test_a_wrong_value_is_refused(model, change, message):
+    path = model / "manifest.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), **change}))
+    with pytest.raises(ArtifactError, match=message):
+        read_exported(model)
+
+
+def test_a_run_directory_is_no_model_directory(tiny_run, tmp_path):
+    with pytest.raises(ArtifactError, match="expected a file of kind 'smp-model', got 'smp-run'"):
+        read_exported(tiny_run)
+    with pytest.raises(ArtifactError, match="is no model directory"):
+        read_exported(tmp_path / "nope")

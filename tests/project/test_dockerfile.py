@@ -1,0 +1,67 @@
+import fnmatch
+import re
+import tomllib
+from pathlib import Path
+
+ROOT = Path(__file__).parents[2]
+
+
+def instructions() -> list[tuple[str, str]]:
+    text = (ROOT / "Dockerfile").read_text(encoding="utf-8").replace("\\\n", " ")
+    lines = (line.strip() for line in text.splitlines())
+    pairs = (line.partition(" ") for line in lines if line and not line.startswith("#"))
+    return [(name, rest) for name, _, rest in pairs]
+
+
+def stages() -> dict[str, list[tuple[str, str]]]:
+    """The instructions by stage; the last one, which has no name, is called final."""
+    found: dict[str, list[tuple[str, str]]] = {"": []}
+    current = ""
+    for name, rest in instructions():
+        if name == "FROM":
+            current = rest.partition(" AS ")[2] or "final"
+            found[current] = []
+        found[current].append((name, rest))
+    return found
+
+
+def copied_paths() -> list[str]:
+    copies = [rest.split()[:-1] for name, rest in instructions() if name == "COPY"]
+    return [path for words in copies if not words[0].startswith("--") for path in words]
+
+
+def test_what_is_copied_exists_and_reaches_the_build() -> None:
+    ignore = (ROOT / ".dockerignore").read_text(encoding="utf-8").splitlines()
+    assert "*" in ignore
+    kept = [line[1:] for line in ignore if line.startswith("!")]
+    for path in copied_paths():
+        assert (ROOT / path).exists(), path
+        assert any(fnmatch.fnmatch(path, pattern) for pattern in kept), path
+
+
+def test_every_installed_package_is_copied() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+    top_level = {name.partition(".")[0] for name in project["tool"]["setuptools"]["packages"]}
+    assert top_level <= set(copied_paths())
+
+
+def test_the_extras_exist_and_each_image_has_one_onnx_runtime() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+    known = set(project["project"]["optional-dependencies"])
+    installed = {}
+    for stage, content in stages().items():
+        for name, rest in content:
+            if name == "RUN" and (match := re.search(r'"\.\[([\w,]+)\]"', rest)):
+                installed[stage] = set(match[1].split(","))
+    assert installed == {"install-runtime": {"cpu"}, "install-train": {"train", "gpu"}}
+    assert set.union(*installed.values()) <= known
+
+
+def test_the_build_argument_names_a_stage_and_images_run_without_root() -> None:
+    (default,) = [rest for name, rest in instructions() if rest.startswith("VARIANT=")]
+    found = stages()
+    assert found["final"] == [("FROM", "${VARIANT}")]
+    for variant in ("runtime", "train"):
+        assert found[variant][0] == ("FROM", f"user AS {variant}")
+    assert default.removeprefix("VARIANT=") == "runtime"
+    assert ("USER", "smp") in found["user"]

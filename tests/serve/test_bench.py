@@ -1,0 +1,214 @@
+import csv
+import hashlib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from pipeline.artifacts.benchmark import Benchmark, read_benchmark, write_benchmark
+from pipeline.artifacts.files import sha256_file
+from pipeline.config import BenchConfig
+from pipeline.errors import ConfigurationError, DataError, PipelineError
+from serve.bench import example_id, run_benchmark
+
+MakeModel = Callable[..., Path]
+
+
+def run(models: list[Path], validation_file: Path, **changes: Any) -> Benchmark:
+    """The quickest benchmark there is."""
+    settings: dict[str, Any] = {
+        "batch_sizes": (1,),
+        "sequence_lengths": (8,),
+        "repetitions": 3,
+        "warmup": 1,
+        "threads": 1,
+        "bootstrap_samples": 100,
+    }
+    return run_benchmark(
+        BenchConfig(models=tuple(models), validation_file=validation_file, **settings | changes)
+    )
+
+
+@pytest.fixture
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One process for load time and memory, in tests of something else."""
+    monkeypatch.setattr("serve.startup.PROCESSES", 1)
+
+
+def write_rows(path: Path, *rows: tuple[Any, ...]) -> Path:
+    with path.open("w", newline="", encoding="utf-8") as file:
+        csv.writer(file).writerows(rows)
+    return path
+
+
+def test_a_right_and_an_inverted_model_are_told_apart(
+    benchmark: Benchmark, reviews: tuple[Path, Path]
+) -> None:
+    right, inverted = benchmark.models
+    assert (right.name, inverted.name) == ("right", "inverted")
+    assert right.metrics["accuracy"].value == 1.0
+    assert right.metrics["matthews"].value == pytest.approx(1.0)
+    assert inverted.metrics["accuracy"].value == 0.0
+    assert list(right.metrics) == ["accuracy", "f1", "matthews"]
+    assert benchmark.data.sha256 == sha256_file(reviews[1])
+    assert benchmark.data.rows == 48
+    assert right.predictions.labels == benchmark.data.references
+    np.testing.assert_array_equal(
+        np.array(inverted.predictions.logits), -np.array(right.predictions.logits)
+    )
+
+
+def test_the_conditions_are_recorded(benchmark: Benchmark) -> None:
+    assert set(benchmark.versions) == {"smp-pipeline", "onnxruntime", "numpy", "tokenizers"}
+    assert benchmark.threads == 1
+    assert benchmark.settings["repetitions"] == 5
+    assert [len(cell.latencies_ms) for cell in benchmark.models[1].latency] == [5, 5]
+    assert {cell.ratio.value for cell in benchmark.models[0].latency} == {1.0}
+
+
+def test_what_is_written_reads_back_equal(benchmark: Benchmark, tmp_path: Path) -> None:
+    write_benchmark(tmp_path / "bench.json", benchmark)
+    assert read_benchmark(tmp_path / "bench.json") == benchmark
+
+
+@pytest.mark.usefixtures("quick")
+def test_the_same_directory_may_be_given_twice(
+    make_model: MakeModel, reviews: tuple[Path, Path], tmp_path: Path
+) -> None:
+    model = make_model(tmp_path / "a" / "model")
+    other = make_model(tmp_path / "b" / "model")
+    result = run([model, model, other], reviews[1], max_samples=5)
+    names = [str(model), f"{model} (2)", str(other)]
+    assert [entry.name for entry in result.models] == names
+    assert result.models[0].predictions == result.models[1].predictions
+    assert result.data.rows == 5
+
+
+@pytest.mark.usefixtures("quick")
+def test_columns_are_the_models_unless_given(make_model: MakeModel, tmp_path: Path) -> None:
+    model = make_model(tmp_path / "model")
+    other_names = write_rows(
+        tmp_path / "other.csv", ("review", "verdict"), ("good", 1), ("bad film", 0)
+    )
+    with pytest.raises(DataError, match=r"expected column 'text'.*--text-column"):
+        run([model], other_names)
+    result = run([model], other_names, text_column="review", label_column="verdict")
+    assert result.models[0].metrics["accuracy"].value == 1.0
+    assert (result.data.text_column, result.data.label_column) == ("review", "verdict")
+
+
+@pytest.mark.usefixtures("quick")
+def test_a_model_of_single_texts_never_gets_a_usual_partner_column(
+    make_model: MakeModel, tmp_path: Path
+) -> None:
+    rows = [("sentence1", "sentence2", "label"), ("good", "bad", 1), ("bad", "good", 0)]
+    data = write_rows(tmp_path / "pairs.csv", *rows)
+    single = run([make_model(tmp_path / "single")], data, text_column="sentence1")
+    assert single.data.text_pair_column is None
+    assert single.models[0].metrics["accuracy"].value == 1.0
+    # With the second text, which this graph counts twice, both examples turn over.
+    pairs = make_model(tmp_path / "pairs", text_pair_column="sentence2")
+    double = run([pairs], data, text_column="sentence1")
+    assert double.models[0].metrics["accuracy"].value == 0.0
+    assert double.data.example_ids[0] == hashlib.sha256(b"good\0bad").hexdigest()[:16]
+
+
+@pytest.mark.usefixtures("quick")
+def test_label_names_decide_the_order_of_the_labels(make_model: MakeModel, tmp_path: Path) -> None:
+    model = make_model(tmp_path / "model", labels=("negative", "positive"))
+    rows = [("text", "label"), ("good", "positive"), ("bad", "negative")]
+    result = run([model], write_rows(tmp_path / "named.csv", *rows))
+    assert result.data.references == (1, 0)
+    rows = [("text", "label"), ("good", "positive"), ("bad", "neutral")]
+    with pytest.raises(DataError, match="'neutral', which the training data never had"):
+        run([model], write_rows(tmp_path / "unknown.csv", *rows))
+
+
+@pytest.mark.usefixtures("quick")
+def test_regression(make_model: MakeModel, tmp_path: Path) -> None:
+    model = make_model(tmp_path / "model", labels=(), metric="spearman")
+    rows = [("text", "label"), ("good good", 2.5), ("film", 0.25), ("bad", -1), ("good", 0.5)]
+    result = run([model], write_rows(tmp_path / "numbers.csv", *rows))
+    assert list(result.models[0].metrics) == ["spearman", "pearson"]
+    assert result.models[0].metrics["spearman"].value == pytest.approx(1.0)
+    assert result.models[0].predictions.labels == ()
+    assert result.models[0].predictions.logits == ((2.0,), (0.0,), (-1.0,), (1.0,))
+    write_benchmark(tmp_path / "bench.json", result)
+    assert read_benchmark(tmp_path / "bench.json") == result
+
+
+@pytest.mark.usefixtures("quick")
+def test_cut_texts_are_counted(make_model: MakeModel, tmp_path: Path) -> None:
+    model = make_model(tmp_path / "model", max_length=6)
+    rows = [("text", "label"), ("good " * 4, 1), ("bad " * 5, 0), ("bad " * 50, 0)]
+    result = run([model], write_rows(tmp_path / "long.csv", *rows))
+    assert result.models[0].truncated == 2
+
+
+def test_models_of_other_labels_are_refused_by_name(
+    make_model: MakeModel, reviews: tuple[Path, Path], tmp_path: Path
+) -> None:
+    models = [make_model(tmp_path / "one"), make_model(tmp_path / "two", labels=("1", "0"))]
+    with pytest.raises(DataError, match=r"/one and .*/two do not predict the same"):
+        run(models, reviews[1])
+
+
+def test_too_long_sequences_are_refused_before_anything_is_measured(
+    make_model: MakeModel,
+    reviews: tuple[Path, Path],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("serve.bench.measure_size", lambda directory: pytest.fail("measured"))
+    model = make_model(tmp_path / "model", positions=16)
+    with pytest.raises(ConfigurationError, match="--sequence-lengths 17 is more than"):
+        run([model], reviews[1], sequence_lengths=(8, 17))
+
+
+@pytest.mark.parametrize("name", ["directory.json", "file/bench.json"])
+def test_an_output_that_cannot_be_written_is_refused_at_once(
+    make_model: MakeModel, reviews: tuple[Path, Path], tmp_path: Path, name: str
+) -> None:
+    (tmp_path / "directory.json").mkdir()
+    (tmp_path / "file").write_text("")
+    with pytest.raises(ConfigurationError, match=r"--output .* director"):
+        run([make_model(tmp_path / "model")], reviews[1], output=tmp_path / name)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"output": Path("bench.md")}, r"--output must end in \.json"),
+        ({"batch_sizes": (1, 1)}, "--batch-sizes must be one or more different"),
+        ({"sequence_lengths": ()}, "--sequence-lengths must be one or more different"),
+        ({"models": ()}, "at least one model"),
+    ],
+)
+def test_configurations_that_cannot_work(changes: dict[str, Any], message: str) -> None:
+    settings: dict[str, Any] = {"models": (Path("m"),), "validation_file": Path("v.csv")}
+    with pytest.raises(ConfigurationError, match=message):
+        BenchConfig(**settings | changes)
+
+
+def test_bench_leaves_its_output_to_the_caller(
+    benchmark: Benchmark, reviews: tuple[Path, Path]
+) -> None:
+    assert not Path(str(benchmark.settings["output"])).exists()
+
+
+def test_example_ids_depend_on_both_texts() -> None:
+    ids = {
+        example_id("a", None),
+        example_id("a", "b"),
+        example_id("ab", None),
+        example_id("b", "a"),
+    }
+    assert len(ids) == 4
+    assert all(len(text) == 16 and int(text, 16) >= 0 for text in ids)
+
+
+def test_a_missing_model_directory_is_one_line(reviews: tuple[Path, Path], tmp_path: Path) -> None:
+    with pytest.raises(PipelineError, match="is no model directory"):
+        run([tmp_path / "absent"], reviews[1])

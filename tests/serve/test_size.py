@@ -1,0 +1,21 @@
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+from serve.size import measure_size
+
+
+def test_sizes_are_those_of_the_files_and_of_a_real_zip(
+    make_model: Callable[..., Path], tmp_path: Path
+) -> None:
+    directory = make_model(tmp_path / "model")
+    (directory / "nested").mkdir()
+    (directory / "nested" / "zeros").write_bytes(bytes(100_000))
+    size = measure_size(directory)
+    files = [path for path in directory.rglob("*") if path.is_file()]
+    assert size.model_bytes == len((directory / "model.onnx").read_bytes())
+    assert size.directory_bytes == sum(len(path.read_bytes()) for path in files)
+    archive = Path(shutil.make_archive(str(tmp_path / "model"), "zip", directory))
+    # A stream that cannot seek gets 16 bytes of sizes behind each file; directories get entries.
+    assert abs(size.zipped_bytes - archive.stat().st_size) < 16 * len(files) + 200
+    assert size.zipped_bytes < size.directory_bytes - 90_000

@@ -1,0 +1,126 @@
+"""Tokenizer, length limit, pooling and the choice of head."""
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+from transformers import AutoConfig, AutoModel, AutoTokenizer, BertConfig, BertForMaskedLM
+
+from pipeline.artifacts.classifier import load_encoder
+from pipeline.config import TrainConfig
+from pipeline.data import read_labelled_text
+from pipeline.errors import ConfigurationError, ModelError
+from smp.backbone import build_head, choose_pooling, load_tokenizer, longest_input
+from smp.examples import tokenise
+
+CPU = torch.device("cpu")
+
+
+@pytest.fixture(scope="module")
+def language_model(tiny_bert, tmp_path_factory):
+    directory = tmp_path_factory.mktemp("language-model")
+    BertForMaskedLM(BertConfig.from_pretrained(tiny_bert)).save_pretrained(directory)
+    AutoTokenizer.from_pretrained(tiny_bert).save_pretrained(directory)
+    return directory
+
+
+def config_of(model, reviews, **settings):
+    return TrainConfig(
+        model=str(model),
+        output_dir=Path("run"),
+        train_file=reviews[0],
+        validation_file=reviews[1],
+        density=0.5,
+        **settings,
+    )
+
+
+def head_of(model, reviews, **settings):
+    config = config_of(model, reviews, **settings)
+    tokenizer = load_tokenizer(config.model, revision=None)
+    data = read_labelled_text(reviews[0], flag="--train-file")
+    examples = tokenise(data, [int(label) for label in data.labels], tokenizer, 32)
+    encoder = load_encoder(config.model)
+    return build_head(config, encoder, tokenizer, examples, ("0", "1"), CPU)
+
+
+def test_auto_takes_least_squares_where_there_is_no_language_model(tiny_bert, reviews):
+    _, layout = head_of(tiny_bert, reviews)
+    assert (layout.kind, layout.pooling) == ("least-squares", "first")
+
+
+def test_auto_takes_label_words_where_there_is_one_and_words_are_given(language_model, reviews):
+    _, layout = head_of(language_model, reviews, label_words=("bad", "good"))
+    assert (layout.kind, layout.pooling) == ("label-words", "mask")
+    assert layout.label_words == ("bad", "good")
+    assert head_of(language_model, reviews)[1].kind == "least-squares"
+
+
+def test_finetune_takes_a_linear_head(tiny_bert, reviews):
+    config = config_of(tiny_bert, reviews)
+    tokenizer = load_tokenizer(config.model, revision=None)
+    finetune = TrainConfig(
+        model=str(tiny_bert),
+        output_dir=Path("run"),
+        train_file=reviews[0],
+        validation_file=reviews[1],
+        method="finetune",
+    )
+    data = read_labelled_text(reviews[0], flag="--train-file")
+    examples = tokenise(data, [int(label) for label in data.labels], tokenizer, 32)
+    _, layout = build_head(
+        finetune, load_encoder(str(tiny_bert)), tokenizer, examples, ("0", "1"), CPU
+    )
+    assert layout.kind == "linear"
+
+
+def test_label_words_without_a_language_model_are_refused(tiny_bert, reviews):
+    with pytest.raises(ConfigurationError, match="has no masked-language-model head"):
+        head_of(tiny_bert, reviews, head="label-words", label_words=("bad", "good"))
+
+
+def test_label_words_must_be_as_many_as_labels(language_model, reviews):
+    with pytest.raises(ConfigurationError, match="expected 2 words for 0, 1, got 1"):
+        head_of(language_model, reviews, label_words=("good",))
+    with pytest.raises(ConfigurationError, match="give --label-words, one for each of 0, 1"):
+        head_of(language_model, reviews, head="label-words")
+
+
+def test_a_sentence_encoder_says_its_own_pooling(tiny_bert, reviews, tmp_path):
+    model = tmp_path / "sentence-encoder"
+    shutil.copytree(tiny_bert, model)
+    (model / "1_Pooling").mkdir()
+    modes = {"pooling_mode_mean_tokens": True, "pooling_mode_cls_token": False}
+    (model / "1_Pooling" / "config.json").write_text(json.dumps(modes))
+    assert choose_pooling(config_of(model, reviews), label_words=False) == "mean"
+    assert choose_pooling(config_of(tiny_bert, reviews), label_words=False) == "first"
+    asked = config_of(model, reviews, pooling="first")
+    assert choose_pooling(asked, label_words=False) == "first"
+
+
+@pytest.mark.parametrize(("model_type", "longest"), [("bert", 40), ("roberta", 38)])
+def test_the_longest_input_leaves_out_reserved_positions(model_type, longest):
+    config = AutoConfig.for_model(
+        model_type,
+        vocab_size=40,
+        hidden_size=16,
+        num_hidden_layers=1,
+        num_attention_heads=2,
+        intermediate_size=24,
+        max_position_embeddings=40,
+        pad_token_id=0 if model_type == "bert" else 1,
+    )
+    encoder = AutoModel.from_config(config).eval()
+    assert longest_input(encoder) == longest
+    encoder(input_ids=torch.full((1, longest), 5), attention_mask=torch.ones(1, longest))
+    with pytest.raises((IndexError, RuntimeError)):
+        encoder(input_ids=torch.full((1, longest + 1), 5))
+
+
+def test_a_model_without_tokenizer_is_refused(tiny_bert, tmp_path):
+    for name in ("config.json", "model.safetensors"):
+        shutil.copy(tiny_bert / name, tmp_path / name)
+    with pytest.raises(ModelError, match="tokenizer"):
+        load_tokenizer(str(tmp_path), revision=None)

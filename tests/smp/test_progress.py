@@ -1,0 +1,27 @@
+"""Progress is quiet where nobody watches, but for one line an evaluation."""
+
+from types import SimpleNamespace
+
+from smp.progress import TrainingProgress
+
+
+def test_one_line_an_evaluation_and_no_bar_without_a_terminal(capsys):
+    progress = TrainingProgress("accuracy")
+    state = SimpleNamespace(is_world_process_zero=True, max_steps=20, global_step=10)
+    progress.on_train_begin(None, state, None)
+    progress.on_step_end(None, state, None)
+    progress.on_log(None, state, None, logs={"loss": 0.5})
+    assert capsys.readouterr().err == ""
+    logs = {"eval_accuracy": 0.75, "eval_loss": 0.6, "density": 0.4}
+    progress.on_log(None, state, None, logs=logs)
+    progress.on_train_end(None, state, None)
+    assert capsys.readouterr().err.splitlines() == [
+        "step 10/20: density 0.400, validation accuracy 0.7500, loss 0.6000"
+    ]
+
+
+def test_only_the_first_process_speaks(capsys):
+    progress = TrainingProgress("accuracy")
+    state = SimpleNamespace(is_world_process_zero=False, max_steps=20, global_step=10)
+    progress.on_log(None, state, None, logs={"eval_accuracy": 0.75, "eval_loss": 0.6})
+    assert capsys.readouterr().err == ""
