@@ -155,9 +155,7 @@ def test_a_head_comes_back_as_it_was(tmp_path, layout):
     head = Head(layout)
     save_file(head.state_dict(), tmp_path / "head.safetensors")
     state = torch.randn(4, 32)
-    torch.testing.assert_close(
-        load_head(tmp_path / "head.safetensors", layout)(state), head(state)
-    )
+    torch.testing.assert_close(load_head(tmp_path / "head.safetensors", layout)(state), head(state))
     assert head(state).shape == (4, layout.outputs)
 
 

@@ -103,7 +103,9 @@ def rewritten(written, tmp_path, *, tensors=None, drop=(), **metadata):
 
 
 def layout(**changes):
-    return json.dumps({"a": {"shape": [5, 7], "kept": 1}, "b": {"shape": [8, 3], "kept": 1}} | changes)
+    return json.dumps(
+        {"a": {"shape": [5, 7], "kept": 1}, "b": {"shape": [8, 3], "kept": 1}} | changes
+    )
 
 
 @pytest.mark.parametrize(
@@ -134,6 +136,15 @@ def layout(**changes):
 )
 def test_wrong_metadata_and_tensors_are_refused(written, tmp_path, refused, change, match):
     refused(rewritten(written, tmp_path, **change), match)
+
+
+@pytest.mark.parametrize(
+    ("dtype", "size"), [("BF16", 1), ("F8_E4M3", 2), ("F4", 4), ("F16", 1), ("BOOL", 2)]
+)
+def test_tensors_of_other_types_are_refused(refused, dtype, size):
+    tensor = {"dtype": dtype, "shape": [size], "data_offsets": [0, 2]}
+    header = json.dumps({"a": tensor, "__metadata__": {"format": "smp-masks-1"}}).encode()
+    refused(struct.pack("<Q", len(header)) + header + bytes(2), "masks are packed in bytes")
 
 
 def test_a_sound_rewrite_is_read(written, tmp_path):
