@@ -75,7 +75,8 @@ def _front_matter(manifest: ExportManifest) -> str:
 
 
 def _is_hub_id(model: str) -> bool:
-    return model.count("/") <= 1 and not model.startswith((".", "/", "~"))
+    looks_local = model.count("/") > 1 or model.startswith((".", "/", "~"))
+    return not looks_local and not Path(model).is_dir()
 
 
 def _base_name(manifest: ExportManifest) -> str:

@@ -176,8 +176,8 @@ def _validation_texts(config: ExportConfig, run: RunManifest) -> LabelledText:
 def _load_tokenizer(directory: Path) -> Any:
     try:
         tokenizer = AutoTokenizer.from_pretrained(str(directory))
-    except (OSError, ValueError) as error:
-        reason = str(error).strip().splitlines()[0]
+    except Exception as error:  # tokenizers raises plain Exception
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise ArtifactError(
             f"{directory}: the tokenizer cannot be loaded ({reason}); copy the run directory again"
         ) from error

@@ -17,6 +17,7 @@ from pipeline.stages import plan_stage, run_stage
 
 __all__ = ["app", "main"]
 
+PROGRAM = "smp-pipeline"
 EXIT_REGRESSION = 1
 EXIT_BAD_INPUT = 2
 EXIT_INTERRUPTED = 130
@@ -26,7 +27,7 @@ EXIT_INTERRUPTED = 130
 _UsageError = cast(type[Exception], typer.BadParameter.__base__)
 
 app = typer.Typer(
-    name="smp-pipeline",
+    name=PROGRAM,
     help="Prune a pretrained transformer without fine-tuning, export it to ONNX, measure it.\n\n"
     "train learns masks, export writes a verified ONNX model directory, bench measures it, "
     "check compares two benchmarks, run does all of it from one recipe. Nothing is sent anywhere.",
@@ -181,7 +182,7 @@ def main() -> None:
     """Run the command line and exit: 0 done, 1 a regression, 2 bad input, 130 interrupted."""
     code = EXIT_INTERRUPTED
     try:
-        code = app(standalone_mode=False) or 0
+        code = app(prog_name=PROGRAM, standalone_mode=False) or 0
     except PipelineError as error:
         _fail(str(error))
     except OSError as error:
@@ -198,7 +199,7 @@ def main() -> None:
 def _usage(error: Any) -> str:
     """What is wrong with the command line, in one line; nothing where help was printed instead."""
     message = " ".join(error.format_message().replace("Value error, ", "").split()).rstrip(".")
-    path = "smp-pipeline" if error.ctx is None else error.ctx.command_path
+    path = PROGRAM if error.ctx is None else error.ctx.command_path
     return f"{message}; see {path} --help" if message else ""
 
 

@@ -9,7 +9,12 @@ from typing import Any
 
 from pipeline import __version__
 
-__all__ = ["cpu_count", "hardware", "package_versions"]
+__all__ = ["cpu_count", "hardware", "is_main_process", "package_versions"]
+
+
+def is_main_process() -> bool:
+    """Whether this is the only process, or the first of those that torchrun or accelerate began."""
+    return int(os.environ.get("RANK", "0")) == 0
 
 
 def package_versions(packages: Sequence[str]) -> dict[str, str]:

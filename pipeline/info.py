@@ -98,7 +98,8 @@ def _rows(facts: Mapping[str, Any]) -> list[tuple[str, str]]:
     if facts["kind"] == run.KIND:
         rows.append(("head", f"{facts['head']['kind']}, pooling {facts['head']['pooling']}"))
         rows.append(("training", f"{facts['training'].get('steps')} steps"))
-        rows += [(f"validation {name}", f"{value:.4f}") for name, value in facts["metrics"].items()]
+        for name, value in facts["metrics"].items():
+            rows.append((f"validation {name}", "nan" if value is None else f"{value:.4f}"))
     else:
         verification = facts["verification"]
         rows += [

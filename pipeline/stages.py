@@ -9,6 +9,7 @@ from typing import Any
 from pipeline.artifacts.manifest import to_json
 from pipeline.config import BenchConfig, CheckConfig, ExportConfig, TrainConfig
 from pipeline.config.fields import key_name
+from pipeline.environment import is_main_process
 from pipeline.errors import MachineError
 
 __all__ = ["plan_stage", "run_stage"]
@@ -36,8 +37,17 @@ def run_stage(name: str, config: Config, *, as_json: bool) -> bool:
             _quiet_transformers()
             from pipeline.info import describe, print_description
             from smp.train import train
+            from smp.unfinished import unfinished_directory
 
-            manifest = train(config)
+            try:
+                manifest = train(config)
+            except KeyboardInterrupt:
+                unfinished = unfinished_directory(config.output_dir)
+                if unfinished.exists():
+                    print(f"{unfinished} is kept: go on with --resume", file=sys.stderr)
+                raise
+            if not is_main_process():
+                return True
             print(f"wrote {config.output_dir}", file=sys.stderr)
             _show(
                 as_json, to_json(manifest), lambda: print_description(describe(config.output_dir))

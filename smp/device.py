@@ -1,12 +1,30 @@
 """Where to train, and in which arithmetic."""
 
+import os
 from typing import Literal
 
 import torch
 
 from pipeline.errors import ConfigurationError, MachineError
 
-__all__ = ["choose_device", "choose_precision"]
+__all__ = ["choose_device", "choose_precision", "refuse_sharding"]
+
+
+def refuse_sharding() -> None:
+    """Refuse launchers that shard parameters: masks are chosen among whole matrices.
+
+    Raises:
+        ConfigurationError: accelerate was configured for FSDP or DeepSpeed.
+    """
+    for variable, name in (
+        ("ACCELERATE_USE_FSDP", "FSDP"),
+        ("ACCELERATE_USE_DEEPSPEED", "DeepSpeed"),
+    ):
+        if os.environ.get(variable, "false").lower() == "true":
+            raise ConfigurationError(
+                f"{name} shards the scores that masks are computed from; "
+                "use torchrun or accelerate's plain multi-GPU mode"
+            )
 
 
 def choose_device(asked: Literal["auto", "cpu", "cuda"]) -> torch.device:

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 import torch
 from transformers import AutoConfig, AutoModel
 
+from pipeline.artifacts.classifier import model_errors
 from pipeline.config import TrainConfig
-from pipeline.errors import ModelError
 from smp.architectures import pruned_matrices
 from smp.device import choose_device, choose_precision
 from smp.task import read_task
@@ -67,13 +67,9 @@ def estimate(config: TrainConfig) -> TrainingEstimate:
     device = choose_device(config.device)
     precision = choose_precision(config.precision, device)
     task = read_task(config)
-    try:
-        model_config = AutoConfig.from_pretrained(config.model, revision=config.revision)
-        with torch.device("meta"):
-            encoder = AutoModel.from_config(model_config)
-    except (OSError, ValueError) as error:
-        first_line = str(error).strip().splitlines()[0]
-        raise ModelError(f"--model {config.model}: cannot be loaded ({first_line})") from error
+    with model_errors(config.model) as source, torch.device("meta"):
+        model_config = AutoConfig.from_pretrained(source, revision=config.revision)
+        encoder = AutoModel.from_config(model_config)
     matrices = pruned_matrices(encoder, model_config.model_type)
     pruned = sum(matrix.module.weight.numel() for matrix in matrices)
     total = sum(parameter.numel() for parameter in encoder.parameters())

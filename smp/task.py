@@ -17,6 +17,7 @@ from pipeline.data import (
     numeric_labels,
     read_labelled_text,
 )
+from pipeline.environment import is_main_process
 from pipeline.metrics import METRICS, primary_metrics
 from smp.examples import Examples, tokenise
 from smp.glue import GLUE, read_glue
@@ -89,7 +90,7 @@ def tokenise_task(task: Task, tokenizer: Any, max_length: int) -> tuple[Examples
         else:
             targets = numeric_labels(data, flag=flag)
         tokenised = tokenise(data, targets, tokenizer, max_length)
-        if tokenised.truncated:
+        if tokenised.truncated and is_main_process():
             print(
                 f"note: {tokenised.truncated} of {len(data)} texts in {data.source} are longer "
                 f"than {max_length} tokens and were cut",

@@ -33,7 +33,7 @@ from pipeline.environment import hardware, package_versions
 from pipeline.metrics import primary_metrics
 from smp.architectures import pruned_matrices
 from smp.backbone import build_head, load_tokenizer, longest_input
-from smp.device import choose_device, choose_precision
+from smp.device import choose_device, choose_precision, refuse_sharding
 from smp.examples import Examples, collate
 from smp.progress import TrainingProgress
 from smp.schedules import CubicSchedules
@@ -60,11 +60,12 @@ def train(config: TrainConfig) -> RunManifest:
         PipelineError: see the subclasses for what a user can get wrong.
     """
     config = config.resolved()
+    refuse_sharding()
     device = choose_device(config.device)
     precision = choose_precision(config.precision, device)
     task = read_task(config)
-    tokenizer = load_tokenizer(config.model, revision=config.revision)
     encoder = load_encoder(config.model, revision=config.revision)
+    tokenizer = load_tokenizer(config.model, revision=config.revision)
     matrices = pruned_matrices(encoder, encoder.config.model_type)
     base_sha256 = encoder_sha256(encoder)
     max_length = min(config.max_length, longest_input(encoder))
@@ -101,7 +102,7 @@ def train(config: TrainConfig) -> RunManifest:
         )
         checkpoint = last_checkpoint(partial_run) if config.resume else None
         trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
-        metrics = trainer.evaluate()
+        metrics = trainer.final_metrics()
         seconds = time.perf_counter() - started
         if scored is not None:
             masks = {name: mask.numpy() for name, mask in scored.masks().items()}

@@ -158,6 +158,14 @@ class MaskTrainer(Trainer):
         metrics: dict[str, float] = super().evaluate(*args, **kwargs)
         return metrics
 
+    def final_metrics(self) -> dict[str, float]:
+        """The metrics of the last step, evaluated now unless they were already."""
+        self.update_masks()
+        for entry in reversed(self.state.log_history):
+            if entry["step"] == self.state.global_step and "eval_loss" in entry:
+                return dict(entry)
+        return self.evaluate()
+
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         """Log the density and lambda beside what Trainer logs."""
         if self.schedules is not None:

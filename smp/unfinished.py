@@ -12,6 +12,7 @@ from pipeline.artifacts.files import disk_errors, read_json, staged_file
 from pipeline.artifacts.manifest import to_json
 from pipeline.config import TrainConfig
 from pipeline.config.fields import flag_name
+from pipeline.environment import is_main_process
 from pipeline.errors import ConfigurationError
 
 __all__ = ["last_checkpoint", "mark_complete", "open_unfinished", "unfinished_directory"]
@@ -43,7 +44,7 @@ def last_checkpoint(directory: Path) -> Path | None:
     for path in directory.glob("checkpoint-*"):
         if (path / _COMPLETE_FILE).exists():
             complete[int(path.name.removeprefix("checkpoint-"))] = path
-        else:
+        elif is_main_process():
             shutil.rmtree(path)
     return complete[max(complete)] if complete else None
 
@@ -58,12 +59,15 @@ def open_unfinished(config: TrainConfig, base_sha256: str) -> Iterator[Path]:
         ConfigurationError: the output exists already, an unfinished run is there without
             ``--resume``, or it was started with other settings or another base model.
     """
+    directory = unfinished_directory(config.output_dir)
+    if not is_main_process():  # the first process checks and makes it for all
+        yield directory
+        return
     output = config.output_dir
     if output.exists() and (not output.is_dir() or any(output.iterdir())):
         raise ConfigurationError(
             f"--output-dir {output} exists and is not empty; choose another or remove it"
         )
-    directory = unfinished_directory(output)
     if directory.exists() and not config.resume:
         raise ConfigurationError(
             f"an unfinished run is in {directory}; add --resume to go on with it, or remove it"

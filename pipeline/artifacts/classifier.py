@@ -1,6 +1,8 @@
 """The model of a run: an unchanged Hugging Face encoder, a pooling, a small head. Needs torch."""
 
 import hashlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import torch
@@ -13,7 +15,14 @@ from transformers.activations import ACT2FN
 from pipeline.artifacts.run import HeadLayout
 from pipeline.errors import ArtifactError, ModelError
 
-__all__ = ["Head", "TextClassifier", "encoder_sha256", "load_encoder", "load_head"]
+__all__ = [
+    "Head",
+    "TextClassifier",
+    "encoder_sha256",
+    "load_encoder",
+    "load_head",
+    "model_errors",
+]
 
 
 class Head(nn.Module):
@@ -98,15 +107,15 @@ class TextClassifier(nn.Module):
         return logits
 
 
-def load_encoder(model: str, *, revision: str | None = None) -> PreTrainedModel:
-    """Load a pretrained encoder in float32 and evaluation mode, from safetensors only.
+@contextmanager
+def model_errors(model: str) -> Iterator[str]:
+    """Check a model's name, give what transformers should load, and map what that raises.
 
     Args:
         model: a local directory or a hub id.
-        revision: the hub revision.
 
     Raises:
-        ModelError: it is not there, has no safetensors weights, or is no encoder.
+        ModelError: it is not there, is not what its configuration says, or holds pickles only.
     """
     directory = Path(model).expanduser()
     looks_local = model.count("/") > 1 or model.startswith((".", "/", "~"))
@@ -117,8 +126,30 @@ def load_encoder(model: str, *, revision: str | None = None) -> PreTrainedModel:
             f"--model {model}: has pickled weights only, which can run code when they are read; "
             "convert them to safetensors"
         )
-    source = str(directory) if directory.is_dir() else model
     try:
+        yield str(directory) if directory.is_dir() else model
+    except Exception as error:  # a broken configuration raises errors of any type in there
+        lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+        first = 2 if lines and lines[0].endswith(":") else 1
+        reason = " ".join(lines[:first]) or type(error).__name__
+        if "ignore_mismatched_sizes" in reason:
+            reason = "its weights have other shapes than its config.json says"
+        elif not directory.is_dir():
+            reason = f"no such directory, and not from the hub: {reason}"
+        raise ModelError(f"--model {model}: cannot be loaded ({reason})") from error
+
+
+def load_encoder(model: str, *, revision: str | None = None) -> PreTrainedModel:
+    """Load a pretrained encoder in float32 and evaluation mode, from safetensors only.
+
+    Args:
+        model: a local directory or a hub id.
+        revision: the hub revision.
+
+    Raises:
+        ModelError: it is not there, has no safetensors weights, or is no encoder.
+    """
+    with model_errors(model) as source:
         encoder, loading = AutoModel.from_pretrained(
             source,
             revision=revision,
@@ -127,14 +158,6 @@ def load_encoder(model: str, *, revision: str | None = None) -> PreTrainedModel:
             trust_remote_code=False,
             output_loading_info=True,
         )
-    except Exception as error:  # a broken configuration raises errors of any type in there
-        lines = str(error).strip().splitlines()
-        reason = lines[0] if lines else type(error).__name__
-        if "ignore_mismatched_sizes" in reason:
-            reason = "its weights have other shapes than its config.json says"
-        elif not directory.is_dir():
-            reason = f"no such directory, and not from the hub: {reason}"
-        raise ModelError(f"--model {model}: cannot be loaded ({reason})") from error
     # The pooler of BERT-like models is random in most checkpoints, and no head of ours uses it.
     if getattr(encoder, "pooler", None) is not None:
         encoder.pooler = None

@@ -166,6 +166,8 @@ def _convert(expected: Any, value: Any, where: str) -> Any:
         items = value if isinstance(value, list | tuple) else [value]
         return tuple(_convert(arguments[0], item, where) for item in items)
     if expected is Path and isinstance(value, str | Path) and str(value):
+        with contextlib.suppress(RuntimeError):  # ~name of nobody
+            return Path(value).expanduser()
         return Path(value)
     if expected is float and isinstance(value, int | float | str) and not isinstance(value, bool):
         # YAML 1.1 reads 1e-2 as a text: it wants a point in a number with an exponent.

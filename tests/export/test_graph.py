@@ -131,6 +131,15 @@ def test_inputs_and_outputs_are_named_and_dynamic():
     assert [value.name for value in model.graph.output] == ["logits"]
 
 
+def test_an_input_that_the_model_ignores_stays_an_input():
+    # DeBERTa's tokenizer gives token types, and most of its models have none.
+    names = (*INPUTS, "token_type_ids")
+    model = ir.to_proto(export_graph(classifier_of(CONFIGS["deberta-v2"]), (), names, 20))
+    session = ort.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
+    assert tuple(value.name for value in session.get_inputs()) == names
+    session.run(None, {name: np.ones((1, 4), np.int64) for name in names})
+
+
 def test_equal_matrices_are_stored_once_each():
     classifier = classifier_of(CONFIGS["bert"])
     masks = prune(classifier, density=0.0)

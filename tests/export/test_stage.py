@@ -150,6 +150,14 @@ def test_a_changed_file_is_refused(name: str, run: Path, tmp_path: Path):
         export_run(ExportConfig(run=run, output_dir=output))
 
 
+def test_a_broken_tokenizer_is_refused(run: Path, tmp_path: Path):
+    path = run / "tokenizer.json"
+    path.write_text(path.read_text()[:200])
+    output = tmp_path / "model"
+    with fails(ArtifactError, "the tokenizer cannot be loaded", output):
+        export_run(ExportConfig(run=run, output_dir=output))
+
+
 def test_masks_that_the_manifest_does_not_describe_are_refused(run: Path, tmp_path: Path):
     masks = read_masks(run / "masks.safetensors")
     next(iter(masks.values()))[:] = True

@@ -5,8 +5,10 @@ import os
 import platform
 from importlib.metadata import version
 
+import pytest
+
 import pipeline
-from pipeline.environment import cpu_count, hardware, package_versions
+from pipeline.environment import cpu_count, hardware, is_main_process, package_versions
 
 
 def test_versions_of_what_is_installed_and_silence_about_the_rest():
@@ -33,3 +35,11 @@ def test_fewer_processors_are_counted_where_the_process_may_use_fewer():
         assert cpu_count() == 1
     finally:
         os.sched_setaffinity(0, allowed)
+
+
+@pytest.mark.parametrize(("rank", "main"), [(None, True), ("0", True), ("1", False)])
+def test_one_of_several_processes_speaks_for_all(monkeypatch, rank, main):
+    monkeypatch.delenv("RANK", raising=False)
+    if rank is not None:
+        monkeypatch.setenv("RANK", rank)
+    assert is_main_process() is main

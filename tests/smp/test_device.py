@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from pipeline.errors import ConfigurationError, MachineError
-from smp.device import choose_device, choose_precision
+from smp.device import choose_device, choose_precision, refuse_sharding
 
 CPU = torch.device("cpu")
 
@@ -32,3 +32,11 @@ def test_what_was_asked_for_is_taken():
     assert choose_precision("bf16", CPU) == "bf16"
     assert choose_precision("fp32", CPU) == "fp32"
     assert choose_precision("auto", CPU) in ("fp32", "bf16")
+
+
+@pytest.mark.parametrize(("variable", "name"), [("FSDP", "FSDP"), ("DEEPSPEED", "DeepSpeed")])
+def test_launchers_that_shard_are_refused(monkeypatch, variable, name):
+    refuse_sharding()
+    monkeypatch.setenv(f"ACCELERATE_USE_{variable}", "true")
+    with pytest.raises(ConfigurationError, match=f"{name} shards the scores"):
+        refuse_sharding()

@@ -150,7 +150,7 @@ def test_a_file_where_a_directory_is_wanted(tmp_path):
     (tmp_path / "file").write_text("x")
     for stage in (staged_directory, staged_file):
         with (
-            pytest.raises(MachineError, match="file: (Not a directory|File exists)"),
+            pytest.raises(MachineError, match=r"file: (Not a directory|File exists)"),
             stage(tmp_path / "file" / "run"),
         ):
             pass

@@ -72,6 +72,13 @@ def test_values_of_the_yaml_types():
     assert isinstance(config.share, float)
 
 
+def test_a_path_from_home(monkeypatch):
+    # A shell expands it on the command line; nobody does in a recipe.
+    monkeypatch.setenv("HOME", "/home/someone")
+    assert made(where="~/data").where == Path("/home/someone/data")
+    assert made(where="~no-such-user/x").where == Path("~no-such-user/x")
+
+
 def test_one_value_stands_for_a_list_of_one():
     assert made(sizes=4).sizes == (4,)
 

@@ -1,0 +1,126 @@
+"""SST-2 on a small encoder: dense fine-tuning against SMP-S at densities 0.5, 0.1 and 0.03.
+
+One command does the whole measurement: it trains each model, exports it, benchmarks all exported
+graphs in one interleaved run, and writes the table.
+
+    python benchmarks/sst2.py --data DIR --model DIR_OR_HUB_ID --work-dir runs/sst2
+
+DIR holds train.tsv and dev.tsv, lines of ``text<TAB>label`` without a header. Models are trained
+on train and measured on dev, which no setting is chosen by within a run: the last masks count, not
+the best. A run directory that is there already is used again, so a stopped measurement goes on.
+"""
+
+import argparse
+import csv
+import json
+from pathlib import Path
+
+from pipeline.artifacts.run import read_run
+from pipeline.config import BenchConfig, ExportConfig, TrainConfig
+from pipeline.stages import run_stage
+from smp.unfinished import unfinished_directory
+
+DENSITIES = (0.5, 0.1, 0.03)
+
+
+def main() -> None:
+    arguments = parse_arguments()
+    data = {name: with_header(arguments, name) for name in ("train", "dev")}
+    models = []
+    for name, settings in configurations(arguments).items():
+        run = arguments.work_dir / f"{name}-run"
+        if not run.exists():
+            config = TrainConfig(
+                model=arguments.model,
+                output_dir=run,
+                train_file=data["train"],
+                validation_file=data["dev"],
+                seed=arguments.seed,
+                resume=unfinished_directory(run).exists(),
+                **settings,
+            )
+            run_stage("train", config, as_json=False)
+        form = "dense" if name == "finetune" else "packed"
+        exported = arguments.work_dir / f"{name}-{form}"
+        if not exported.exists():
+            run_stage("export", ExportConfig(run=run, output_dir=exported, format=form), as_json=False)
+        models.append(exported)
+    bench = BenchConfig(
+        models=tuple(models),
+        validation_file=data["dev"],
+        output=arguments.work_dir / "bench.json",
+        batch_sizes=(1,),
+        sequence_lengths=(32,),
+    )
+    run_stage("bench", bench, as_json=False)
+    write_table(arguments, models, bench.output)
+
+
+def parse_arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--data", type=Path, required=True)
+    parser.add_argument("--model", required=True)
+    parser.add_argument("--work-dir", type=Path, default=Path("runs/sst2"))
+    parser.add_argument("--epochs", type=float, default=10.0, help="epochs of each SMP run")
+    parser.add_argument("--learning-rate", type=float, default=3e-3)
+    parser.add_argument("--lambda", dest="lambda_", type=float, default=800.0)
+    parser.add_argument("--score-init-scale", type=float, default=0.15)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--output", type=Path, default=Path("benchmarks/results/sst2.md"))
+    return parser.parse_args()
+
+
+def configurations(arguments: argparse.Namespace) -> dict[str, dict[str, object]]:
+    pruned = {
+        f"smp-s-{density:g}": {
+            "density": density,
+            "epochs": arguments.epochs,
+            "learning_rate": arguments.learning_rate,
+            "lambda_": arguments.lambda_,
+            "score_init_scale": arguments.score_init_scale,
+        }
+        for density in DENSITIES
+    }
+    return {"finetune": {"method": "finetune"}, **pruned}
+
+
+def with_header(arguments: argparse.Namespace, name: str) -> Path:
+    target: Path = arguments.work_dir / f"{name}.csv"
+    target.parent.mkdir(parents=True, exist_ok=True)
+    lines = (arguments.data / f"{name}.tsv").read_text(encoding="utf-8").splitlines()
+    with target.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file)
+        writer.writerow(["text", "label"])
+        writer.writerows(line.rsplit("\t", 1) for line in lines)
+    return target
+
+
+def write_table(arguments: argparse.Namespace, models: list[Path], bench: Path) -> None:
+    content = json.loads(bench.read_text(encoding="utf-8"))
+    lines = [
+        "| model | density | dev accuracy (95 % interval) | bytes | zipped | steps | training s |",
+        "| --- | ---: | --- | ---: | ---: | ---: | ---: |",
+    ]
+    for directory, model in zip(models, content["models"], strict=True):
+        run = read_run(arguments.work_dir / f"{directory.name.rpartition('-')[0]}-run")
+        score = model["metrics"]["accuracy"]
+        lines.append(
+            f"| {directory.name} | {run.density:.4f} "
+            f"| {score['value']:.4f} ({score['low']:.4f} to {score['high']:.4f}) "
+            f"| {model['size']['model_bytes']:,} | {model['size']['zipped_bytes']:,} "
+            f"| {run.training['steps']} | {run.training['seconds']:.0f} |"
+        )
+    machine = content["machine"]
+    settings = {key: str(value) for key, value in vars(arguments).items() if key in SETTINGS}
+    lines += ["", f"Settings: {json.dumps(settings)}", "", f"Machine: {json.dumps(machine)}"]
+    arguments.output.parent.mkdir(parents=True, exist_ok=True)
+    arguments.output.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    print("\n".join(lines[: 2 + len(models)]))
+    print(f"wrote {arguments.output}")
+
+
+SETTINGS = ("epochs", "learning_rate", "lambda_", "score_init_scale", "seed")
+
+
+if __name__ == "__main__":
+    main()

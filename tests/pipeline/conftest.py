@@ -1,0 +1,32 @@
+"""The command line as the console script calls it, in this process."""
+
+import sys
+from collections.abc import Callable
+from typing import NamedTuple
+
+import pytest
+
+
+class Result(NamedTuple):
+    code: int
+    out: str
+    err: str
+
+
+@pytest.fixture
+def command(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Callable[..., Result]:
+    """A function that runs ``smp-pipeline WORDS...`` on an 80-column terminal-less stdout."""
+    from pipeline.__main__ import main
+
+    def run(*words: object) -> Result:
+        monkeypatch.setenv("COLUMNS", "80")
+        monkeypatch.setattr(sys, "argv", ["smp-pipeline", *map(str, words)])
+        capsys.readouterr()
+        with pytest.raises(SystemExit) as exit:
+            main()
+        out, err = capsys.readouterr()
+        return Result(exit.value.code or 0, out, err)
+
+    return run

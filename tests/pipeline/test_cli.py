@@ -1,0 +1,356 @@
+"""The command line as users meet it: pages, exit codes, one line for each thing that is wrong."""
+
+import dataclasses
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+import pipeline
+from pipeline.artifacts.benchmark import write_benchmark
+from pipeline.artifacts.run import read_run
+from pipeline.cli import app
+from pipeline.config import BenchConfig, CheckConfig, ExportConfig, TrainConfig
+from pipeline.config.fields import flag_name
+
+STAGES = {"train": TrainConfig, "export": ExportConfig, "bench": BenchConfig, "check": CheckConfig}
+COMMANDS = [*STAGES, "run", "info"]
+TEXTS = "text,label\na good film,1\na bad film,0\n"
+
+
+@pytest.fixture
+def files(tmp_path):
+    """A training and a validation file that are in order, to be overwritten with others."""
+    for name in ("train.csv", "validation.csv"):
+        (tmp_path / name).write_text(TEXTS)
+    return tmp_path
+
+
+@pytest.fixture
+def train(command, tiny_bert, files):
+    """A function that trains one step on the files, with flags that win over the usual ones."""
+
+    def run(**changes):
+        flags = {
+            "model": tiny_bert,
+            "train-file": files / "train.csv",
+            "validation-file": files / "validation.csv",
+            "density": 0.5,
+            "steps": 1,
+            "device": "cpu",
+            "output-dir": files / "out" / "run",
+        }
+        flags |= {key.replace("_", "-"): value for key, value in changes.items()}
+        given = [(f"--{key}", value) for key, value in flags.items() if value is not None]
+        return command("train", *(word for pair in given for word in pair))
+
+    return run
+
+
+def one_line(result):
+    """The error of a command that ended as it should on bad input."""
+    assert result.code == 2
+    assert result.out == ""
+    assert result.err.startswith("error: ")
+    assert result.err.count("\n") == 1
+    return result.err
+
+
+def test_the_version(command):
+    assert command("--version") == (0, f"{pipeline.__version__}\n", "")
+
+
+def test_nothing_at_all_shows_the_commands(command):
+    result = command()
+    assert result.code == 2
+    assert "error" not in result.err
+    for name in COMMANDS:
+        assert name in result.out
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_the_page_of_a_command_names_every_flag_in_full_and_has_an_example(command, name):
+    code, page, _ = command(name, "--help")
+    assert code == 0
+    assert f"Example: smp-pipeline {name}" in page
+    if name in STAGES:
+        for field in dataclasses.fields(STAGES[name]):
+            assert f"{flag_name(field)} " in page
+    assert max(map(len, page.splitlines())) <= 80
+
+
+HEAVY = ("torch", "transformers", "datasets", "onnx", "onnxruntime", "matplotlib", "pandas")
+IMPORTED = f"""
+import sys
+from pipeline.__main__ import main
+try:
+    main()
+finally:
+    print(sorted(set(sys.modules) & set({HEAVY})), file=sys.stderr)
+"""
+
+
+@pytest.mark.parametrize("words", [["--help"], ["train", "--help"], ["info", "RUN"], ["train"]])
+def test_pages_and_early_errors_wait_for_no_heavy_import(tiny_run, words):
+    words = [str(tiny_run) if word == "RUN" else word for word in words]
+    command = [sys.executable, "-c", IMPORTED, *words]
+    result = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert result.stderr.splitlines()[-1] == "[]"
+
+
+def test_the_package_runs_as_a_module():
+    command = [sys.executable, "-m", "pipeline", "--version"]
+    result = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert result.stdout == f"{pipeline.__version__}\n"
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["bogus"], "No such command 'bogus'; see smp-pipeline --help"),
+        (["train"], "Missing option '--model'; see smp-pipeline train --help"),
+        (["train", "--densty", "1"], "No such option: --densty"),
+        (["train", "--density", "ten"], "Invalid value for '--density'"),
+        (["train", "--device", "tpu"], "'tpu' is not one of 'auto', 'cpu', 'cuda'"),
+        (["export", "nope", "--output-dir", "out"], "nope is no run directory"),
+        (["bench", "nope", "--validation-file", "v.csv"], "nope is no model directory"),
+        (["check", "nope.json", "--baseline", "b.json"], "nope.json is missing"),
+        (["run", "nope.yaml"], "RECIPE nope.yaml: no such file"),
+        (["run", "--density", "0.1", "nope.yaml"], "give RECIPE before flags that go to its"),
+        (["info", "nope"], "nope: no run directory, model directory or bench.json"),
+    ],
+)
+def test_a_wrong_command_line_gives_one_line(command, tmp_path, monkeypatch, words, message):
+    monkeypatch.chdir(tmp_path)
+    assert message in one_line(command(*words))
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        ({"density": 0}, "--density must be greater than 0 and at most 1, got 0"),
+        ({"density": 1.5}, "--density must be greater than 0 and at most 1, got 1.5"),
+        ({"density": 10}, "--density must be greater than 0 and at most 1, got 10"),
+        ({"density": "nan"}, "--density must be greater than 0 and at most 1, got nan"),
+        ({"density": None}, "--density is needed for --method smp-s; try 0.1"),
+        ({"train_file": "nope.csv"}, "--train-file nope.csv: no such file"),
+        ({"text_column": "review"}, "expected column 'review', the file has text, label"),
+        ({"label_column": "stars"}, "expected column 'stars'"),
+        ({"model": "./nope"}, "--model ./nope: no such directory; give a directory or a hub id"),
+        ({"output_dir": "."}, "--output-dir must be a new directory with a name, got ."),
+        ({"seed": 2**40}, "--seed must be"),
+    ],
+)
+def test_a_wrong_flag_of_train_gives_one_line(train, files, flags, message):
+    assert message in one_line(train(**flags))
+    assert sorted(path.name for path in files.iterdir()) == ["train.csv", "validation.csv"]
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("train.csv", "", "the file is empty"),
+        ("train.csv", "text,label\n", "the file has no examples"),
+        ("train.csv", "text,label\na,1\nb,1\n", "all 2 examples have the label '1'"),
+        ("train.csv", "text,label\na,1\nb,nan\n", "example 2 has label None in 'label'"),
+        ("validation.csv", "text,label\na,1\nb,2\n", "has the label '2', which the training data"),
+    ],
+)
+def test_wrong_data_give_one_line(train, files, name, content, message):
+    (files / name).write_text(content)
+    error = one_line(train())
+    assert message in error
+    assert f"{files / name}" in error
+    assert not (files / "out").exists()
+
+
+def test_an_output_that_is_taken_or_below_a_file(train, files):
+    taken = files / "taken"
+    taken.mkdir()
+    (taken / "notes.txt").write_text("mine")
+    assert "exists and is not empty" in one_line(train(output_dir=taken))
+    assert (taken / "notes.txt").read_text() == "mine"
+    one_line(train(output_dir=taken / "notes.txt" / "run"))
+    assert sorted(path.name for path in files.iterdir()) == [
+        "taken",
+        "train.csv",
+        "validation.csv",
+    ]
+
+
+def test_train_writes_a_run_and_says_where(train, files):
+    result = train(max_length=4)
+    assert result.code == 0
+    run = files / "out" / "run"
+    assert f"wrote {run}" in result.err
+    assert "smp-run" in result.out
+    assert read_run(run).training["steps"] == 1
+    assert [path.name for path in run.parent.iterdir()] == ["run"]
+    # texts that the model cannot take whole are cut, counted and said
+    assert "note: 2 of 2 texts in" in result.err
+    assert read_run(run).train_data.truncated == 2
+
+
+def test_a_dry_run_plans_and_writes_nothing(train, command, files, tiny_bert):
+    flags = ["--model", tiny_bert, "--train-file", files / "train.csv", "--density", 0.25]
+    flags += ["--validation-file", files / "validation.csv", "--output-dir", files / "run"]
+    result = command("train", *flags, "--dry-run", "--json")
+    assert result.code == 0
+    plan = json.loads(result.out)
+    assert plan["settings"]["density"] == 0.25
+    assert plan["settings"]["epochs"] == 10
+    assert len(plan) > 2  # settings, and an estimate beside the stage's name
+    assert command("train", *flags, "--dry-run").code == 0
+    assert sorted(path.name for path in files.iterdir()) == ["train.csv", "validation.csv"]
+
+
+def test_a_dry_run_of_a_recipe_plans_every_stage_and_runs_none(command, files, tiny_bert):
+    recipe = files / "recipe.yaml"
+    data = {"validation-file": str(files / "validation.csv")}
+    train = {"model": str(tiny_bert), "train-file": str(files / "train.csv"), **data}
+    stages = {
+        "train": {**train, "density": 0.5, "output-dir": str(files / "run")},
+        "export": {"run": str(files / "run"), "output-dir": str(files / "model")},
+        "bench": {"models": [str(files / "model")], "output": str(files / "b.json"), **data},
+    }
+    recipe.write_text(json.dumps(stages))  # JSON is YAML
+    result = command("run", recipe, "--density", "0.125", "--dry-run")
+    assert result.code == 0
+    assert "0.125" in result.out
+    for name in stages:
+        assert f"== {name}" in result.err
+    assert {path.name for path in files.iterdir()} == {"recipe.yaml", "train.csv", "validation.csv"}
+
+
+def test_info_as_json_is_json(command, tiny_run):
+    code, out, err = command("info", tiny_run, "--json")
+    assert (code, err) == (0, "")
+    assert json.loads(out)["density"] == read_run(tiny_run).density
+
+
+def damaged(tiny_run, tmp_path, damage):
+    run = shutil.copytree(tiny_run, tmp_path / "run")
+    manifest = run / "manifest.json"
+    if damage == "newer schema":
+        content = json.loads(manifest.read_text())
+        manifest.write_text(json.dumps({**content, "schema_version": 99}))
+    elif damage == "truncated manifest":
+        manifest.write_bytes(manifest.read_bytes()[:100])
+    else:
+        masks = run / "masks.safetensors"
+        masks.write_bytes(masks.read_bytes()[:-100])
+    return run
+
+
+def test_info_of_a_run_that_this_version_cannot_read(command, tiny_run, tmp_path):
+    run = damaged(tiny_run, tmp_path, "newer schema")
+    assert "has schema version 99" in one_line(command("info", run))
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        ("newer schema", "has schema version 99, this smp-pipeline reads up to 1; upgrade"),
+        ("truncated manifest", "manifest.json is corrupt"),
+        ("truncated masks", "run/masks.safetensors is"),
+    ],
+)
+def test_export_of_a_damaged_run_gives_one_line(command, tiny_run, tmp_path, damage, message):
+    run = damaged(tiny_run, tmp_path, damage)
+    result = command("export", run, "--output-dir", tmp_path / "model")
+    assert result.code == 2
+    assert message in result.err.splitlines()[-1]
+    assert "Traceback" not in result.err
+    assert [path.name for path in tmp_path.iterdir()] == ["run"]
+
+
+def test_check_passes_with_0_and_fails_with_1(command, benchmark, tmp_path):
+    path = tmp_path / "bench.json"
+    write_benchmark(path, benchmark)
+    assert command("check", path, "--baseline", path).code == 0
+    result = command("check", path, "--baseline", path, "--max-size-ratio", 0.5)
+    assert result.code == 1
+    assert "error" not in result.err
+
+
+def test_an_operating_system_error_gives_one_line(command, monkeypatch):
+    def describe(path):
+        raise PermissionError(13, "Permission denied", "run/manifest.json")
+
+    monkeypatch.setattr("pipeline.info.describe", describe)
+    assert one_line(command("info", "run")) == "error: run/manifest.json: Permission denied\n"
+
+
+@pytest.mark.parametrize("place", ["pipeline.info.describe", "pipeline.stages.run_stage"])
+def test_ctrl_c_in_any_command_ends_with_130(command, benchmark, tmp_path, monkeypatch, place):
+    def interrupted(*args, **kwargs):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(place, interrupted)
+    monkeypatch.setattr("pipeline.cli.run_stage", interrupted)
+    path = tmp_path / "bench.json"
+    write_benchmark(path, benchmark)
+    words = ["info", path] if "info" in place else ["check", path, "--baseline", path]
+    result = command(*words)
+    assert result == (130, "", "interrupted; nothing half-written was left\n")
+
+
+def test_ctrl_c_while_the_command_line_is_imported(command, monkeypatch):
+    class Interrupt:
+        def find_spec(self, name, path=None, target=None):
+            if name == "pipeline.cli":
+                raise KeyboardInterrupt
+
+    monkeypatch.delitem(sys.modules, "pipeline.cli")
+    monkeypatch.setattr(sys, "meta_path", [Interrupt(), *sys.meta_path])
+    assert command("--version") == (130, "", "")
+
+
+def wait_until(true, seconds=120):
+    end = time.monotonic() + seconds
+    while not true():
+        assert time.monotonic() < end
+        time.sleep(0.02)
+
+
+def test_ctrl_c_in_training_keeps_checkpoints_and_leaves_no_run(
+    command, tiny_bert, reviews, tmp_path
+):
+    output, partial = tmp_path / "run", tmp_path / "run.partial"
+    flags = ["--model", tiny_bert, "--train-file", reviews[0], "--validation-file", reviews[1]]
+    flags += ["--density", 0.5, "--steps", 100_000, "--evaluations", 20_000, "--device", "cpu"]
+    words = ["train", *map(str, flags), "--output-dir", str(output)]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "pipeline", *words],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "PYTHONUNBUFFERED": "1"},
+    )
+    try:
+        wait_until(lambda: any(partial.glob("checkpoint-*")) or process.poll() is not None)
+        process.send_signal(signal.SIGINT)
+        out, err = process.communicate(timeout=60)
+    finally:
+        process.kill()
+    assert process.returncode == 130, err
+    assert "Traceback" not in err
+    assert out == ""
+    assert err.splitlines()[-2:] == [
+        f"{partial} is kept: go on with --resume",
+        "interrupted; nothing half-written was left",
+    ]
+    assert [path.name for path in tmp_path.iterdir()] == ["run.partial"]
+    again = command(*words)
+    assert f"an unfinished run is in {partial}; add --resume" in one_line(again)
+
+
+def test_the_commands_are_those_of_the_documentation():
+    names = [info.name or info.callback.__name__ for info in app.registered_commands]
+    assert names == COMMANDS

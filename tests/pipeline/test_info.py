@@ -1,0 +1,76 @@
+"""What a run, a model and a benchmark hold, as facts and as tables."""
+
+import json
+import shutil
+
+import pytest
+
+from pipeline.artifacts.files import directory_size_bytes
+from pipeline.artifacts.run import read_run
+from pipeline.errors import ArtifactError
+from pipeline.info import describe, print_description
+
+
+def test_a_run_directory(tiny_run, capsys):
+    facts = json.loads(json.dumps(describe(tiny_run)))
+    manifest = read_run(tiny_run)
+    assert (facts["kind"], facts["density"]) == ("smp-run", manifest.density)
+    assert facts["size_bytes"] == directory_size_bytes(tiny_run)
+    by_type = facts["density_by_type"]
+    assert {name: set(row) for name, row in by_type.items()} == {
+        matrix.matrix_type: {"0", "1"} for matrix in manifest.matrices.values()
+    }
+    for matrix in manifest.matrices.values():
+        assert by_type[matrix.matrix_type][str(matrix.layer)] == matrix.density
+    print_description(facts)
+    out = capsys.readouterr().out
+    assert "20 steps" in out
+    assert "attention_output" in out
+
+
+def test_a_model_directory(make_model, tmp_path, capsys):
+    facts = describe(make_model(tmp_path / "model", labels=("no", "yes")))
+    assert (facts["kind"], facts["format"]) == ("smp-model", "dense")
+    print_description(facts)
+    out = capsys.readouterr().out
+    assert "no, yes" in out
+    assert "dense, opset 20" in out
+
+
+def test_a_benchmark(benchmark, tmp_path, capsys):
+    from pipeline.artifacts.benchmark import write_benchmark
+
+    write_benchmark(tmp_path / "bench.json", benchmark)
+    facts = json.loads(json.dumps(describe(tmp_path / "bench.json")))
+    assert len(facts["models"]) == 2
+    print_description(facts)
+    assert "accuracy" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("content", [None, "{", "[]", '{"kind": "other"}'])
+def test_a_directory_that_is_none_of_them(tmp_path, content):
+    if content is not None:
+        (tmp_path / "manifest.json").write_text(content)
+    with pytest.raises(ArtifactError, match=r"no run directory, model directory or bench\.json"):
+        describe(tmp_path)
+
+
+def test_nothing_and_a_file_that_is_no_benchmark(tmp_path):
+    with pytest.raises(ArtifactError, match="nope: no run directory"):
+        describe(tmp_path / "nope")
+    (tmp_path / "a.json").write_text("{}")
+    with pytest.raises(ArtifactError, match=r"a\.json"):
+        describe(tmp_path / "a.json")
+
+
+def test_a_run_with_layers_of_different_matrices_and_numbers_that_are_missing(
+    tiny_run, tmp_path, capsys
+):
+    run = shutil.copytree(tiny_run, tmp_path / "run")
+    content = json.loads((run / "manifest.json").read_text())
+    first = next(iter(content["matrices"]))
+    del content["matrices"][first]
+    content["metrics"] = {"pearson": None}  # NaN, which JSON lacks
+    (run / "manifest.json").write_text(json.dumps(content))
+    print_description(describe(run))
+    assert "nan" in capsys.readouterr().out
