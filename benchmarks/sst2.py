@@ -43,7 +43,9 @@ def main() -> None:
         form = "dense" if name == "finetune" else "packed"
         exported = arguments.work_dir / f"{name}-{form}"
         if not exported.exists():
-            run_stage("export", ExportConfig(run=run, output_dir=exported, format=form), as_json=False)
+            run_stage(
+                "export", ExportConfig(run=run, output_dir=exported, format=form), as_json=False
+            )
         models.append(exported)
     bench = BenchConfig(
         models=tuple(models),
@@ -62,9 +64,6 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--model", required=True)
     parser.add_argument("--work-dir", type=Path, default=Path("runs/sst2"))
     parser.add_argument("--epochs", type=float, default=10.0, help="epochs of each SMP run")
-    parser.add_argument("--learning-rate", type=float, default=3e-3)
-    parser.add_argument("--lambda", dest="lambda_", type=float, default=800.0)
-    parser.add_argument("--score-init-scale", type=float, default=0.15)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--output", type=Path, default=Path("benchmarks/results/sst2.md"))
     return parser.parse_args()
@@ -75,9 +74,6 @@ def configurations(arguments: argparse.Namespace) -> dict[str, dict[str, object]
         f"smp-s-{density:g}": {
             "density": density,
             "epochs": arguments.epochs,
-            "learning_rate": arguments.learning_rate,
-            "lambda_": arguments.lambda_,
-            "score_init_scale": arguments.score_init_scale,
         }
         for density in DENSITIES
     }
@@ -111,15 +107,28 @@ def write_table(arguments: argparse.Namespace, models: list[Path], bench: Path) 
             f"| {run.training['steps']} | {run.training['seconds']:.0f} |"
         )
     machine = content["machine"]
-    settings = {key: str(value) for key, value in vars(arguments).items() if key in SETTINGS}
-    lines += ["", f"Settings: {json.dumps(settings)}", "", f"Machine: {json.dumps(machine)}"]
+    lines += ["", f"Machine: {json.dumps(machine)}", ""]
+    for directory in models:
+        run = read_run(arguments.work_dir / f"{directory.name.rpartition('-')[0]}-run")
+        chosen = {key: run.settings[key] for key in SETTINGS}
+        lines.append(f"- {directory.name}: {json.dumps(chosen)}, {run.hardware['precision']}")
     arguments.output.parent.mkdir(parents=True, exist_ok=True)
     arguments.output.write_text("\n".join(lines) + "\n", encoding="utf-8")
     print("\n".join(lines[: 2 + len(models)]))
     print(f"wrote {arguments.output}")
 
 
-SETTINGS = ("epochs", "learning_rate", "lambda_", "score_init_scale", "seed")
+SETTINGS = (
+    "epochs",
+    "batch_size",
+    "learning_rate",
+    "lambda",
+    "score_init",
+    "score_init_scale",
+    "density_fraction",
+    "head",
+    "seed",
+)
 
 
 if __name__ == "__main__":

@@ -4,6 +4,7 @@ import csv
 import math
 import re
 import tempfile
+import textwrap
 import warnings
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -182,9 +183,8 @@ def _choose(
         if name in columns:
             return name
     expected = f"column {wanted[0]!r}" if len(wanted) == 1 else f"one of {', '.join(wanted)}"
-    raise DataError(
-        f"{where}: expected {expected}, the file has {', '.join(columns)}; name it with {flag}"
-    )
+    found = textwrap.shorten(", ".join(columns), 200)  # a first line that is text can be long
+    raise DataError(f"{where}: expected {expected}, the file has {found}; name it with {flag}")
 
 
 def _texts(rows: Any, column: str, where: str) -> list[str]:

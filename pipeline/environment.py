@@ -1,15 +1,13 @@
-"""What a result was made with: package versions and the machine. Nothing is sent anywhere."""
+"""What a result was made with: package versions, and which of several processes this is."""
 
 import os
 import platform
 from collections.abc import Sequence
 from importlib.metadata import PackageNotFoundError, version
-from pathlib import Path
-from typing import Any
 
 from pipeline import __version__
 
-__all__ = ["cpu_count", "hardware", "is_main_process", "package_versions"]
+__all__ = ["is_main_process", "package_versions"]
 
 
 def is_main_process() -> bool:
@@ -26,36 +24,3 @@ def package_versions(packages: Sequence[str]) -> dict[str, str]:
         except PackageNotFoundError:
             continue
     return versions
-
-
-def hardware() -> dict[str, Any]:
-    """The machine: processor's name, processors that this process may use, memory in bytes."""
-    return {
-        "cpu": _cpu_name(),
-        "cpus": cpu_count(),
-        "memory_bytes": _memory_bytes(),
-        "machine": platform.machine(),
-        "system": platform.system(),
-    }
-
-
-def cpu_count() -> int:
-    """Processors that this process may run on."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
-
-
-def _cpu_name() -> str:
-    cpuinfo = Path("/proc/cpuinfo")
-    if cpuinfo.is_file():
-        for line in cpuinfo.read_text(encoding="utf-8", errors="replace").splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
-    return platform.processor() or platform.machine()
-
-
-def _memory_bytes() -> int:
-    import psutil
-
-    return int(psutil.virtual_memory().total)

@@ -19,9 +19,9 @@ from pipeline.artifacts.manifest import to_json
 from pipeline.config import BenchConfig
 from pipeline.data import LabelledText, encode_labels, numeric_labels, read_labelled_text
 from pipeline.errors import ArtifactError, ConfigurationError, DataError
+from pipeline.machine import describe_machine
 from pipeline.metrics import METRICS
 from serve.latency import fixed_length_inputs, time_grid
-from serve.machine import describe_machine
 from serve.predict import predict, score
 from serve.session import Session, open_session
 from serve.size import measure_size

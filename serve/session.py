@@ -20,7 +20,7 @@ from pipeline.artifacts.exported import (
 )
 from pipeline.artifacts.files import sha256_file
 from pipeline.errors import ArtifactError, MachineError
-from serve.machine import usable_cores
+from pipeline.machine import usable_cores
 
 __all__ = ["Session", "Tokenized", "import_onnxruntime", "open_session"]
 

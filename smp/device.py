@@ -7,7 +7,7 @@ import torch
 
 from pipeline.errors import ConfigurationError, MachineError
 
-__all__ = ["choose_device", "choose_precision", "refuse_sharding"]
+__all__ = ["choose_device", "choose_precision", "device_name", "refuse_sharding"]
 
 
 def refuse_sharding() -> None:
@@ -39,6 +39,11 @@ def choose_device(asked: Literal["auto", "cpu", "cuda"]) -> torch.device:
             "--device cuda: this torch sees no GPU; use --device cpu or install torch with CUDA"
         )
     return torch.device("cuda" if there and asked != "cpu" else "cpu")
+
+
+def device_name(device: torch.device) -> str:
+    """The device as the manifest records it: ``cpu``, or the GPU's name."""
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else str(device)
 
 
 def choose_precision(

@@ -16,6 +16,7 @@ from transformers.trainer_callback import ProgressCallback
 from pipeline import __version__
 from pipeline.artifacts.classifier import TextClassifier, encoder_sha256, load_encoder
 from pipeline.artifacts.files import sha256_file, staged_directory
+from pipeline.artifacts.manifest import to_json
 from pipeline.artifacts.masks import write_masks
 from pipeline.artifacts.run import (
     HEAD_FILE,
@@ -29,11 +30,12 @@ from pipeline.artifacts.run import (
 )
 from pipeline.config import TrainConfig
 from pipeline.data import LabelledText
-from pipeline.environment import hardware, package_versions
+from pipeline.environment import package_versions
+from pipeline.machine import describe_machine
 from pipeline.metrics import primary_metrics
 from smp.architectures import pruned_matrices
 from smp.backbone import build_head, load_tokenizer, longest_input
-from smp.device import choose_device, choose_precision, refuse_sharding
+from smp.device import choose_device, choose_precision, device_name, refuse_sharding
 from smp.examples import Examples, collate
 from smp.progress import TrainingProgress
 from smp.schedules import CubicSchedules
@@ -143,7 +145,11 @@ def train(config: TrainConfig) -> RunManifest:
                 for field in dataclasses.fields(config)
             },
             versions=package_versions(_PACKAGES),
-            hardware={**hardware(), "device": str(device), "precision": precision},
+            hardware={
+                **to_json(describe_machine()),
+                "device": device_name(device),
+                "precision": precision,
+            },
             training={
                 "steps": trainer.state.global_step,
                 "seconds": round(seconds, 1),

@@ -91,7 +91,7 @@ class TrainConfig:
         group=_PRUNING,
     )
     score_init_scale: float = option(
-        0.5,
+        0.15,
         help="Root of the mean square of the starting scores, for --score-init magnitude.",
         minimum=0,
         exclusive_minimum=True,
@@ -140,7 +140,7 @@ class TrainConfig:
     )
     learning_rate: float | None = option(
         None,
-        help="Peak learning rate; 1e-2 for scores and 5e-5 for finetune if not given.",
+        help="Peak learning rate; 3e-3 for scores and 5e-5 for finetune if not given.",
         minimum=0,
         exclusive_minimum=True,
         group=_OPTIMISATION,
@@ -219,7 +219,7 @@ class TrainConfig:
             self,
             density=1.0 if finetune else self.density,
             epochs=epochs,
-            learning_rate=self.learning_rate or (5e-5 if finetune else 1e-2),
+            learning_rate=self.learning_rate or (5e-5 if finetune else 3e-3),
         )
 
     @property

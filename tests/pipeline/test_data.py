@@ -164,6 +164,10 @@ def test_a_missing_column_is_named_with_its_flag(refused):
         refused("a.csv", CSV, message.replace("_", "-"), **{flag: "x"})
 
 
+def test_a_first_line_that_is_text_is_not_shown_in_full(refused):
+    refused("a.tsv", "word " * 900 + "\t1\na\t0\n", r"the file has word .{,220}name it with")
+
+
 def test_a_missing_file_and_a_directory(tmp_path):
     with pytest.raises(DataError, match=r"--train-file .*nope.csv: no such file"):
         read(tmp_path / "nope.csv")

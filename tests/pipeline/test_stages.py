@@ -77,14 +77,12 @@ def test_the_plan_of_training_settles_the_defaults_and_estimates_the_cost(train_
     plan_stage("train", train_config, as_json=True)
     plan = json.loads(capsys.readouterr().out)
     assert plan["stage"] == "train"
-    assert plan["settings"]["learning-rate"] == 1e-2
+    assert plan["settings"]["learning-rate"] == 3e-3
     assert set(plan) > {"stage", "settings"}
     assert not train_config.output_dir.exists()
 
 
 def test_the_plan_refuses_the_model_that_training_would_refuse(train_config):
     config = dataclasses.replace(train_config, model="./nope")
-    with pytest.raises(
-        ModelError, match=r"--model \./nope: no such directory; give a dir"
-    ):
+    with pytest.raises(ModelError, match=r"--model \./nope: no such directory; give a dir"):
         plan_stage("train", config, as_json=True)

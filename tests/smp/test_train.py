@@ -195,7 +195,7 @@ def test_the_manifest_records_settings_versions_and_hardware(config):
     train(config)
     content = json.loads((config.output_dir / "manifest.json").read_text())
     assert content["settings"]["lambda"] == 400.0
-    assert content["settings"]["learning_rate"] == 0.01
+    assert content["settings"]["learning_rate"] == 0.003
     assert {"torch", "transformers", "smp-pipeline", "python"} <= set(content["versions"])
     assert content["hardware"]["device"] == "cpu"
     assert content["training"]["steps"] == 12

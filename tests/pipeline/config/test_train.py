@@ -54,7 +54,7 @@ def test_a_task_in_place_of_files():
 
 def test_the_method_settles_what_was_left_open():
     pruned = config().resolved()
-    assert (pruned.epochs, pruned.learning_rate, pruned.density) == (10.0, 1e-2, 0.1)
+    assert (pruned.epochs, pruned.learning_rate, pruned.density) == (10.0, 3e-3, 0.1)
     assert pruned.prunes
     tuned = config(method="finetune", density=None).resolved()
     assert (tuned.epochs, tuned.learning_rate, tuned.density) == (3.0, 5e-5, 1.0)

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from serve import machine
+from pipeline import machine
 
 
 @pytest.fixture
