@@ -1,0 +1,59 @@
+"""Every command in a ```bash block of the docs runs, page after page, on tiny files."""
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from transformers import BertConfig, BertModel
+
+ROOT = Path(__file__).parents[1]
+# In the order in which a user goes through them: each finds what the one before it wrote.
+PAGES = ("train", "export", "bench", "ci-gate")
+
+
+def commands(page: str) -> list[str]:
+    text = (ROOT / "docs" / f"{page}.md").read_text(encoding="utf-8")
+    return re.findall(r"^```bash\n(.*?)^```$", text, flags=re.MULTILINE | re.DOTALL)
+
+
+@pytest.mark.slow
+def test_the_commands_of_all_pages_run_in_turn(tiny_bert, reviews, tmp_path):
+    shutil.copytree(tiny_bert, tmp_path / "model")
+    # The benchmark's usual grid needs a model that takes 128 tokens.
+    config = BertConfig.from_pretrained(tiny_bert, max_position_embeddings=128)
+    BertModel(config).save_pretrained(tmp_path / "model")
+    for source, name in zip(reviews, ("train.csv", "validation.csv"), strict=True):
+        shutil.copy(source, tmp_path / name)
+    scripts = Path(sys.executable).parent
+    environment = {**os.environ, "PATH": f"{scripts}{os.pathsep}{os.environ['PATH']}"}
+    for page in PAGES:
+        blocks = commands(page)
+        assert blocks, page
+        for block in blocks:
+            done = subprocess.run(
+                ["bash", "-euo", "pipefail", "-c", block],
+                cwd=tmp_path,
+                env=environment,
+                capture_output=True,
+                text=True,
+                timeout=300,
+            )
+            # On a busy machine the latency ratio of one model to itself may pass any limit.
+            allowed = (0, 1) if "smp-pipeline check" in block else (0,)
+            assert done.returncode in allowed, f"{page}: {block}\n{done.stderr}"
+
+
+def test_no_page_shows_a_command_that_is_not_run():
+    shown = re.compile(r"^(?:    |\$ ?)smp-pipeline (?:train|export|bench|check)", re.MULTILINE)
+    for page in (ROOT / "docs").glob("*.md"):
+        assert not shown.search(page.read_text(encoding="utf-8")), page.name
+
+
+def test_links_between_pages_lead_somewhere():
+    for page in (*(ROOT / "docs").glob("*.md"), ROOT / "README.md", ROOT / "CONTRIBUTING.md"):
+        for target in re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", page.read_text(encoding="utf-8")):
+            assert (page.parent / target).exists(), f"{page.name}: {target}"
