@@ -68,7 +68,7 @@ check: $(INSTALLED)
 	@$(RUN) -m ruff check --quiet .
 	@$(RUN) -m mypy --no-error-summary
 
-test: check $(OPTIMUM_INSTALLED)
+test: check demo-data $(OPTIMUM_INSTALLED)
 	@echo "Running the test suite"
 	@SMP_OPTIMUM_PYTHON=$(abspath $(OPTIMUM_VENV)/bin/python) $(RUN) -m pytest
 

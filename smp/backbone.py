@@ -23,7 +23,14 @@ from smp.heads import (
     masked_lm_head,
 )
 
-__all__ = ["build_head", "choose_pooling", "load_tokenizer", "longest_input", "pooled_states"]
+__all__ = [
+    "build_head",
+    "check_vocabulary",
+    "choose_pooling",
+    "load_tokenizer",
+    "longest_input",
+    "pooled_states",
+]
 
 _FEATURE_BATCH = 64
 
@@ -53,6 +60,20 @@ def load_tokenizer(model: str, *, revision: str | None) -> Any:
         )
     tokenizer.padding_side = "right"
     return tokenizer
+
+
+def check_vocabulary(model: str, tokenizer: Any, encoder: PreTrainedModel) -> None:
+    """Check that the encoder has an embedding for every token.
+
+    Raises:
+        ModelError: it has fewer: the tokenizer is another model's.
+    """
+    rows = encoder.get_input_embeddings().num_embeddings
+    if len(tokenizer) > rows:
+        raise ModelError(
+            f"--model {model}: its tokenizer has {len(tokenizer)} tokens, its embeddings {rows}; "
+            "put the tokenizer that belongs to the model beside it"
+        )
 
 
 def longest_input(encoder: PreTrainedModel) -> int:

@@ -34,7 +34,7 @@ from pipeline.environment import package_versions
 from pipeline.machine import describe_machine
 from pipeline.metrics import primary_metrics
 from smp.architectures import pruned_matrices
-from smp.backbone import build_head, load_tokenizer, longest_input
+from smp.backbone import build_head, check_vocabulary, load_tokenizer, longest_input
 from smp.device import choose_device, choose_precision, device_name, refuse_sharding
 from smp.examples import Examples, collate
 from smp.progress import TrainingProgress
@@ -68,6 +68,7 @@ def train(config: TrainConfig) -> RunManifest:
     task = read_task(config)
     encoder = load_encoder(config.model, revision=config.revision)
     tokenizer = load_tokenizer(config.model, revision=config.revision)
+    check_vocabulary(config.model, tokenizer, encoder)
     matrices = pruned_matrices(encoder, encoder.config.model_type)
     base_sha256 = encoder_sha256(encoder)
     max_length = min(config.max_length, longest_input(encoder))

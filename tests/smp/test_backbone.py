@@ -12,7 +12,13 @@ from pipeline.artifacts.classifier import load_encoder
 from pipeline.config import TrainConfig
 from pipeline.data import read_labelled_text
 from pipeline.errors import ConfigurationError, ModelError
-from smp.backbone import build_head, choose_pooling, load_tokenizer, longest_input
+from smp.backbone import (
+    build_head,
+    check_vocabulary,
+    choose_pooling,
+    load_tokenizer,
+    longest_input,
+)
 from smp.examples import tokenise
 
 CPU = torch.device("cpu")
@@ -124,3 +130,12 @@ def test_a_model_without_tokenizer_is_refused(tiny_bert, tmp_path):
         shutil.copy(tiny_bert / name, tmp_path / name)
     with pytest.raises(ModelError, match="tokenizer"):
         load_tokenizer(str(tmp_path), revision=None)
+
+
+def test_a_tokenizer_with_more_tokens_than_embeddings_is_refused(tiny_bert):
+    tokenizer = load_tokenizer(str(tiny_bert), revision=None)
+    encoder = load_encoder(str(tiny_bert))
+    check_vocabulary("m", tokenizer, encoder)
+    tokenizer.add_tokens(["marvellous"])
+    with pytest.raises(ModelError, match="its tokenizer has 28 tokens, its embeddings 27"):
+        check_vocabulary("m", tokenizer, encoder)
