@@ -55,6 +55,9 @@ def run_stage(name: str, config: Config, *, as_json: bool) -> bool:
         case ExportConfig():
             _need_training_packages(name)
             _quiet_transformers()
+            from serve.session import import_onnxruntime
+
+            import_onnxruntime()
             from export import export_run
             from pipeline.info import describe, print_description
 

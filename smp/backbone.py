@@ -1,5 +1,6 @@
 """The pretrained model's side of a run: tokenizer, length limit, pooling, head."""
 
+import dataclasses
 import json
 from pathlib import Path
 from typing import Any
@@ -9,7 +10,7 @@ from torch import Tensor
 from transformers import AutoTokenizer, PreTrainedModel
 from transformers.utils import cached_file
 
-from pipeline.artifacts.classifier import Head, TextClassifier
+from pipeline.artifacts.classifier import Head, TextClassifier, model_source
 from pipeline.artifacts.run import HeadLayout, Pooling
 from pipeline.config import TrainConfig
 from pipeline.errors import ConfigurationError, ModelError
@@ -42,7 +43,9 @@ def load_tokenizer(model: str, *, revision: str | None) -> Any:
         ModelError: there is none, or it has no padding token.
     """
     try:
-        tokenizer = AutoTokenizer.from_pretrained(model, revision=revision, trust_remote_code=False)
+        tokenizer = AutoTokenizer.from_pretrained(
+            model_source(model), revision=revision, trust_remote_code=False
+        )
     except (OSError, ValueError, KeyError) as error:
         first_line = str(error).strip().splitlines()[0]
         raise ModelError(
@@ -90,13 +93,16 @@ def choose_pooling(config: TrainConfig, *, label_words: bool) -> Pooling:
 
     A label-word head sees the mask token (the first token where there is none). A sentence
     encoder's 1_Pooling/config.json says mean or first. Any other model: the first token.
+
+    Raises:
+        ModelError: that file cannot be read.
     """
     if config.pooling != "auto":
         return config.pooling
     if label_words:
         return "mask"
     found = cached_file(
-        config.model,
+        model_source(config.model),
         "1_Pooling/config.json",
         revision=config.revision,
         _raise_exceptions_for_gated_repo=False,
@@ -104,7 +110,12 @@ def choose_pooling(config: TrainConfig, *, label_words: bool) -> Pooling:
         _raise_exceptions_for_connection_errors=False,
     )
     if found is not None:
-        modes = json.loads(Path(found).read_text(encoding="utf-8"))
+        try:
+            modes = dict(json.loads(Path(found).read_text(encoding="utf-8")))
+        except (ValueError, TypeError, RecursionError) as error:
+            raise ModelError(
+                f"--model {config.model}: 1_Pooling/config.json is corrupt; give --pooling"
+            ) from error
         if modes.get("pooling_mode_mean_tokens") or modes.get("pooling_mode") == "mean":
             return "mean"
     return "first"
@@ -151,6 +162,10 @@ def build_head(
                 f"--head label-words: give --label-words, one for each of {', '.join(labels)}"
             )
         kind = "least-squares" if language_model is None or words is None else "label-words"
+    if config.label_words and kind != "label-words":
+        raise ConfigurationError(
+            f"--label-words: this run has a {kind} head, which takes no words; leave them away"
+        )
     pooling = choose_pooling(config, label_words=kind == "label-words")
     if pooling == "mask" and tokenizer.mask_token_id is None:
         raise ConfigurationError("--pooling mask: the tokenizer has no mask token; use first")
@@ -161,24 +176,44 @@ def build_head(
         return label_word_head(
             language_model, tokenizer, words, pooling=pooling, hidden_size=hidden_size
         )
+    mask_token_id = tokenizer.mask_token_id if pooling == "mask" else None
     if kind == "linear":
         generator = torch.Generator().manual_seed(config.seed)
-        return linear_head(hidden_size, outputs, pooling=pooling, generator=generator)
-    if kind == "class-means" and not labels:
-        raise ConfigurationError("--head class-means needs classes; use least-squares")
+        head, layout = linear_head(hidden_size, outputs, pooling=pooling, generator=generator)
+        return head, dataclasses.replace(layout, mask_token_id=mask_token_id)
+    if kind == "class-means":
+        _check_class_means(examples, labels)
     layout = HeadLayout(
         kind="least-squares",
         pooling=pooling,
         hidden_size=hidden_size,
         outputs=outputs,
-        mask_token_id=tokenizer.mask_token_id,
+        mask_token_id=mask_token_id,
     )
     classifier = TextClassifier(encoder, Head(layout), layout)
     features = pooled_states(classifier, examples, tokenizer.pad_token_id, device)
     if kind == "class-means":
-        return class_means_head(features, examples.targets, classes=outputs, pooling=pooling)
-    classes = outputs if labels else None
-    return least_squares_head(features, examples.targets, classes=classes, pooling=pooling)
+        head, layout = class_means_head(
+            features, examples.targets, classes=outputs, pooling=pooling
+        )
+    else:
+        classes = outputs if labels else None
+        head, layout = least_squares_head(
+            features, examples.targets, classes=classes, pooling=pooling
+        )
+    return head, dataclasses.replace(layout, mask_token_id=mask_token_id)
+
+
+def _check_class_means(examples: Examples, labels: tuple[str, ...]) -> None:
+    if not labels:
+        raise ConfigurationError("--head class-means needs classes; use least-squares")
+    seen = set(examples.targets.tolist())
+    for index, label in enumerate(labels):
+        if index not in seen:
+            raise ConfigurationError(
+                f"--head class-means: no training example has the label {label!r}; "
+                "use least-squares or raise --max-train-samples"
+            )
 
 
 def _label_words(config: TrainConfig, labels: tuple[str, ...]) -> tuple[str, ...] | None:

@@ -1,5 +1,6 @@
 """What a training run would train, write, take and need, before it starts."""
 
+import math
 import time
 from dataclasses import dataclass
 
@@ -75,8 +76,8 @@ def estimate(config: TrainConfig) -> TrainingEstimate:
     total = sum(parameter.numel() for parameter in encoder.parameters())
 
     batch = config.batch_size * config.gradient_accumulation_steps
-    steps_an_epoch = -(-len(task.train) // batch)
-    steps = config.steps or max(1, round((config.epochs or 1.0) * steps_an_epoch))
+    steps_an_epoch = math.ceil(len(task.train) / batch)
+    steps = config.steps or math.ceil((config.epochs or 1.0) * steps_an_epoch)
     words = sum(len(text.split()) for text in task.train.texts) / len(task.train)
     tokens = min(config.max_length, words * _TYPICAL_TOKENS_A_WORD + 2)
     training = steps * batch * tokens

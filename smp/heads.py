@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from transformers import AutoModelForMaskedLM
 
-from pipeline.artifacts.classifier import Head
+from pipeline.artifacts.classifier import Head, model_source
 from pipeline.artifacts.run import HeadLayout, HeadTransform
 from pipeline.errors import ConfigurationError, ModelError
 from smp.architectures import architecture
@@ -73,7 +73,7 @@ def masked_lm_head(model: str, *, revision: str | None, model_type: str) -> Mask
     places = architecture(model_type).mlm_head
     try:
         language_model, loading = AutoModelForMaskedLM.from_pretrained(
-            model,
+            model_source(model),
             revision=revision,
             dtype=torch.float32,
             use_safetensors=True,
@@ -82,8 +82,10 @@ def masked_lm_head(model: str, *, revision: str | None, model_type: str) -> Mask
         )
     except ValueError:  # the architecture has no masked-language-model class
         return None
-    needed = (f"{places.dense}.weight", f"{places.norm}.weight")
-    if any(name in loading["missing_keys"] for name in needed):
+    needed = {f"{places.dense}.weight", f"{places.norm}.weight"}
+    # Not there at all: DeBERTa-v2's class has another head unless config.legacy is true.
+    present = {name for name, _ in language_model.named_parameters()}
+    if not needed <= present - set(loading["missing_keys"]):
         return None
     decoder = language_model.get_submodule(places.decoder)
     config = language_model.config
@@ -180,7 +182,8 @@ def least_squares_head(
         wanted = nn.functional.one_hot(targets, classes).double()
     feature_mean, target_mean = x.mean(dim=0), wanted.mean(dim=0)
     centred, goal = x - feature_mean, wanted - target_mean
-    variance = centred.square().mean()
+    # Above zero, so that equal features (texts that are all the same) give a constant head.
+    variance = centred.square().mean().clamp(min=1e-30)
     values, vectors = torch.linalg.eigh(centred.T @ centred / len(x))
     projected = centred @ vectors
     moments = projected.T @ goal / len(x)
@@ -243,7 +246,7 @@ def _affine_head(kind: Any, weight: Tensor, bias: Tensor, pooling: Any) -> tuple
     outputs, hidden_size = weight.shape
     layout = HeadLayout(kind=kind, pooling=pooling, hidden_size=hidden_size, outputs=outputs)
     if not bool(torch.isfinite(weight).all() and torch.isfinite(bias).all()):
-        raise ModelError("--model: the encoder's features are not finite; give another model")
+        raise ModelError("--model: the encoder's states are not finite; give another model")
     head = Head(layout)
     head.load_state_dict({"output.weight": weight.float(), "output.bias": bias.float()})
     return head.requires_grad_(False), layout

@@ -1,6 +1,7 @@
 """The training stage: from a configuration to a finished run directory."""
 
 import dataclasses
+import math
 import shutil
 import time
 from functools import partial
@@ -187,8 +188,6 @@ def _trainer(
         gradient_accumulation_steps=config.gradient_accumulation_steps,
         learning_rate=config.learning_rate,
         lr_scheduler_type="linear",
-        num_train_epochs=config.epochs or 1.0,
-        max_steps=config.steps or -1,
         max_grad_norm=0.0,
         remove_unused_columns=False,
         dataloader_pin_memory=device.type == "cuda",
@@ -200,10 +199,11 @@ def _trainer(
     )
     # Several GPUs in one process would be DataParallel, which copies no masks: torchrun instead.
     arguments._n_gpu = min(1, arguments.n_gpu)
-    steps_an_epoch = -(-len(train_examples) // (config.batch_size * arguments.world_size))
-    steps_an_epoch = max(1, -(-steps_an_epoch // config.gradient_accumulation_steps))
-    total = config.steps or max(1, int(np.ceil((config.epochs or 1.0) * steps_an_epoch)))
-    every = max(1, -(-total // config.evaluations))
+    batches = math.ceil(len(train_examples) / (config.batch_size * arguments.world_size))
+    steps_an_epoch = math.ceil(batches / config.gradient_accumulation_steps)
+    total = config.steps or math.ceil((config.epochs or 1.0) * steps_an_epoch)
+    arguments.max_steps = total
+    every = math.ceil(total / config.evaluations)
     for stage in ("eval", "save"):
         setattr(arguments, f"{stage}_strategy", type(arguments.eval_strategy)("steps"))
         setattr(arguments, f"{stage}_steps", every)

@@ -1,6 +1,7 @@
 """The model of a run: an unchanged Hugging Face encoder, a pooling, a small head. Needs torch."""
 
 import hashlib
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -22,6 +23,7 @@ __all__ = [
     "load_encoder",
     "load_head",
     "model_errors",
+    "model_source",
 ]
 
 
@@ -107,6 +109,12 @@ class TextClassifier(nn.Module):
         return logits
 
 
+def model_source(model: str) -> str:
+    """What transformers should load for a ``--model``: a directory with ~ expanded, or a hub id."""
+    directory = Path(os.path.expanduser(model))  # noqa: PTH111 - Path's fails on ~name of nobody
+    return str(directory) if directory.is_dir() else model
+
+
 @contextmanager
 def model_errors(model: str) -> Iterator[str]:
     """Check a model's name, give what transformers should load, and map what that raises.
@@ -117,7 +125,8 @@ def model_errors(model: str) -> Iterator[str]:
     Raises:
         ModelError: it is not there, is not what its configuration says, or holds pickles only.
     """
-    directory = Path(model).expanduser()
+    source = model_source(model)
+    directory = Path(source)
     looks_local = model.count("/") > 1 or model.startswith((".", "/", "~"))
     if looks_local and not directory.is_dir():
         raise ModelError(f"--model {model}: no such directory; give a directory or a hub id")
@@ -127,7 +136,7 @@ def model_errors(model: str) -> Iterator[str]:
             "convert them to safetensors"
         )
     try:
-        yield str(directory) if directory.is_dir() else model
+        yield source
     except Exception as error:  # a broken configuration raises errors of any type in there
         lines = [line.strip() for line in str(error).splitlines() if line.strip()]
         first = 2 if lines and lines[0].endswith(":") else 1
@@ -147,7 +156,8 @@ def load_encoder(model: str, *, revision: str | None = None) -> PreTrainedModel:
         revision: the hub revision.
 
     Raises:
-        ModelError: it is not there, has no safetensors weights, or is no encoder.
+        ModelError: it is not there, has no safetensors weights or some that are not finite, or
+            is no encoder.
     """
     with model_errors(model) as source:
         encoder, loading = AutoModel.from_pretrained(
@@ -167,6 +177,11 @@ def load_encoder(model: str, *, revision: str | None = None) -> PreTrainedModel:
             f"--model {model}: {len(missing)} weights are missing from the checkpoint, "
             f"for instance {missing[0]}; give a complete pretrained encoder"
         )
+    for name, parameter in encoder.named_parameters():
+        if not bool(torch.isfinite(parameter).all()):
+            raise ModelError(
+                f"--model {model}: {name} has values that are not finite; give another checkpoint"
+            )
     loaded: PreTrainedModel = encoder
     return loaded.eval()
 

@@ -18,7 +18,7 @@ def config(tiny_bert, reviews, tmp_path):
         train_file=reviews[0],
         validation_file=reviews[1],
         density=0.3,
-        epochs=1.5,
+        epochs=1.3,
         batch_size=20,
         evaluations=1,
         precision="fp32",
