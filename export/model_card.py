@@ -87,7 +87,7 @@ def _base_name(manifest: ExportManifest) -> str:
 def _title(manifest: ExportManifest) -> str:
     if manifest.method == "finetune":
         return f"{_base_name(manifest)}, fine-tuned"
-    return f"{_base_name(manifest)}, pruned to {manifest.density:.3g} of its weights"
+    return f"{_base_name(manifest)}, encoder matrices pruned to density {manifest.density:.3g}"
 
 
 def _summary(manifest: ExportManifest) -> str:

@@ -167,8 +167,8 @@ def _compare(
     if not largest <= allowed:  # also where the difference is NaN
         raise VerificationError(
             f"ONNX Runtime and PyTorch differ by {largest:.3g} in a logit on {texts} validation "
-            f"texts, {allowed:.3g} is allowed; nothing was written. Store the weights with "
-            "--values fp32, or allow more with --tolerance"
+            f"texts, {allowed:.3g} is allowed; nothing was written. Allow more with --tolerance, "
+            "or, with --format packed, store the weights with --values fp32"
         )
     agreement = 1.0
     if expected.shape[1] > 1:

@@ -104,7 +104,7 @@ def plan_stage(name: str, config: Config, *, as_json: bool) -> None:
         table = Table(title=f"{name}: {title}", title_justify="left", show_header=False)
         for key, value in values.items():
             if key != "stage":
-                table.add_row(key, _text(value))
+                table.add_row(key, _text(value) if title == "settings" else _rounded(key, value))
         if table.row_count:
             Console().print(table)
 
@@ -118,6 +118,15 @@ def _text(value: Any) -> str:
     if isinstance(value, list):
         return ", ".join(map(str, value))
     return "" if value is None else str(value)
+
+
+def _rounded(name: str, value: Any) -> str:
+    """A figure of an estimate for people: in MB and minutes, as roughly as it is known."""
+    if name.endswith("_bytes"):
+        return f"about {value / 1e6:,.3g} MB"
+    if name == "seconds":
+        return f"about {value:.0f} s" if value < 120 else f"about {value / 60:.0f} min"
+    return f"{value:,}" if isinstance(value, int) else str(value)
 
 
 def _show(as_json: bool, content: Any, show: Any) -> None:

@@ -209,7 +209,7 @@ def _check_lengths(sessions: Sequence[Session], data: LabelledText, longest: int
         except ArtifactError as error:
             raise ConfigurationError(
                 f"--sequence-lengths {longest} is more than {session.directory} takes; "
-                f"give shorter ones ({error})"
+                "give shorter ones"
             ) from error
 
 

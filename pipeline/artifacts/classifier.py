@@ -209,9 +209,11 @@ def load_head(path: Path, layout: HeadLayout) -> Head:
         tensors = load_file(str(path))
     except (SafetensorError, OSError) as error:
         raise ArtifactError(f"{path} is truncated or corrupt ({error}); train again") from error
-    head = Head(layout)
     try:
-        head.load_state_dict(tensors, strict=True)
-    except RuntimeError as error:
+        with torch.device("meta"):  # a manifest's sizes take memory only once the file has them
+            head = Head(layout)
+        tensors = {name: tensor.float() for name, tensor in tensors.items()}
+        head.load_state_dict(tensors, strict=True, assign=True)
+    except (RuntimeError, KeyError) as error:  # KeyError: an activation of no known name
         raise ArtifactError(f"{path} does not fit the head in the manifest; train again") from error
     return head

@@ -81,11 +81,22 @@ def staged_directory(target: Path, *, overwrite: bool = False) -> Iterator[Path]
         try:
             yield scratch
             _follow_umask(scratch)
-            if target.exists():
+            if overwrite and target.exists():
                 shutil.rmtree(target)
+            elif target.exists():
+                _remove_empty(target)
             scratch.replace(target)
         finally:
             shutil.rmtree(scratch, ignore_errors=True)
+
+
+def _remove_empty(target: Path) -> None:
+    try:
+        target.rmdir()
+    except OSError as error:
+        raise ConfigurationError(
+            f"{target} was filled by something else meanwhile; choose another --output-dir"
+        ) from error
 
 
 @contextmanager

@@ -312,6 +312,12 @@ def test_ctrl_c_while_the_command_line_is_imported(command, monkeypatch):
     assert command("--version") == (130, "", "")
 
 
+def test_the_hub_client_is_told_to_send_no_telemetry(command, monkeypatch):
+    monkeypatch.delenv("HF_HUB_DISABLE_TELEMETRY", raising=False)
+    assert command("--version")[0] == 0
+    assert os.environ["HF_HUB_DISABLE_TELEMETRY"] == "1"
+
+
 def wait_until(true, seconds=120):
     end = time.monotonic() + seconds
     while not true():

@@ -3,6 +3,7 @@
 import dataclasses
 import importlib.util
 import json
+import re
 
 import pytest
 
@@ -80,6 +81,11 @@ def test_the_plan_of_training_settles_the_defaults_and_estimates_the_cost(train_
     assert plan["settings"]["learning-rate"] == 3e-3
     assert set(plan) > {"stage", "settings"}
     assert not train_config.output_dir.exists()
+    plan_stage("train", train_config, as_json=False)
+    table = capsys.readouterr().out
+    assert f"{plan['pruned_weights']:,}" in table
+    assert re.search(r"memory_bytes .*about [0-9.]+ MB", table)
+    assert re.search(r"seconds .*about [0-9]+ s", table)
 
 
 def test_the_plan_refuses_the_model_that_training_would_refuse(train_config):

@@ -87,6 +87,39 @@ def test_label_words_without_a_language_model_are_refused(tiny_bert, reviews):
         head_of(tiny_bert, reviews, head="label-words", label_words=("bad", "good"))
 
 
+def test_label_words_that_no_head_takes_are_refused(tiny_bert, language_model, reviews):
+    words = ("bad", "good")
+    with pytest.raises(ConfigurationError, match="this run has a least-squares head"):
+        head_of(tiny_bert, reviews, label_words=words)
+    with pytest.raises(ConfigurationError, match="this run has a linear head"):
+        head_of(language_model, reviews, head="linear", label_words=words)
+
+
+@pytest.mark.parametrize("head", ["least-squares", "class-means", "linear"])
+def test_a_head_of_ours_knows_the_mask_token_that_it_pools_at(tiny_bert, reviews, head):
+    _, layout = head_of(tiny_bert, reviews, head=head, pooling="mask")
+    assert layout.mask_token_id == AutoTokenizer.from_pretrained(tiny_bert).mask_token_id
+    assert head_of(tiny_bert, reviews, head=head)[1].mask_token_id is None
+
+
+def test_class_means_need_an_example_of_every_class(tiny_bert, reviews):
+    config = config_of(tiny_bert, reviews, head="class-means")
+    tokenizer = load_tokenizer(config.model, revision=None)
+    data = read_labelled_text(reviews[0], flag="--train-file")
+    examples = tokenise(data, [int(label) for label in data.labels], tokenizer, 32)
+    encoder = load_encoder(config.model)
+    with pytest.raises(ConfigurationError, match="no training example has the label '2'"):
+        build_head(config, encoder, tokenizer, examples, ("0", "1", "2"), CPU)
+    with pytest.raises(ConfigurationError, match="class-means needs classes"):
+        build_head(config, encoder, tokenizer, examples, (), CPU)
+
+
+def test_a_home_directory_in_a_recipe_is_expanded(tiny_bert, reviews, tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    shutil.copytree(tiny_bert, tmp_path / "model")
+    assert head_of("~/model", reviews)[1].kind == "least-squares"
+
+
 def test_label_words_must_be_as_many_as_labels(language_model, reviews):
     with pytest.raises(ConfigurationError, match="expected 2 words for 0, 1, got 1"):
         head_of(language_model, reviews, label_words=("good",))
@@ -104,6 +137,15 @@ def test_a_sentence_encoder_says_its_own_pooling(tiny_bert, reviews, tmp_path):
     assert choose_pooling(config_of(tiny_bert, reviews), label_words=False) == "first"
     asked = config_of(model, reviews, pooling="first")
     assert choose_pooling(asked, label_words=False) == "first"
+
+
+@pytest.mark.parametrize("content", ["[1]", "{", "3"])
+def test_a_corrupt_pooling_file_is_refused(tiny_bert, reviews, tmp_path, content):
+    model = shutil.copytree(tiny_bert, tmp_path / "sentence-encoder")
+    (model / "1_Pooling").mkdir()
+    (model / "1_Pooling" / "config.json").write_text(content)
+    with pytest.raises(ModelError, match=r"1_Pooling/config.json is corrupt; give --pooling"):
+        choose_pooling(config_of(model, reviews), label_words=False)
 
 
 @pytest.mark.parametrize(("model_type", "longest"), [("bert", 40), ("roberta", 38)])

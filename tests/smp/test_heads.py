@@ -5,7 +5,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from transformers import AutoTokenizer, BertConfig, BertForMaskedLM
+from transformers import (
+    AutoTokenizer,
+    BertConfig,
+    BertForMaskedLM,
+    DebertaV2Config,
+    DebertaV2ForMaskedLM,
+)
 
 from pipeline.errors import ConfigurationError
 from smp.heads import (
@@ -147,3 +153,24 @@ def test_a_label_word_must_be_one_token(masked_language_model, word):
     found = masked_lm_head(str(directory), revision=None, model_type="bert")
     with pytest.raises(ConfigurationError, match=f"--label-words: '{word}' is not one token"):
         label_word_head(found, tokenizer, (word, "yes"), pooling="mask", hidden_size=32)
+
+
+def test_a_checkpoint_whose_head_is_of_another_kind_has_no_such_head(tmp_path: Path):
+    config = DebertaV2Config(
+        vocab_size=30,
+        hidden_size=16,
+        num_hidden_layers=1,
+        num_attention_heads=2,
+        intermediate_size=16,
+        legacy=False,
+    )
+    DebertaV2ForMaskedLM(config).save_pretrained(tmp_path)
+    assert masked_lm_head(str(tmp_path), revision=None, model_type="deberta-v2") is None
+
+
+def test_features_that_are_all_equal_give_a_constant_head():
+    targets = torch.tensor([0, 1, 1, 1])
+    head, _ = least_squares_head(torch.ones(4, 3), targets, classes=2, pooling="first")
+    logits = head(torch.randn(5, 3))
+    assert torch.isfinite(logits).all()
+    assert (logits.argmax(dim=1) == 1).all()

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from dataclasses import replace
 
 import pytest
 import torch
@@ -164,8 +165,28 @@ def test_a_head_that_is_cut_missing_or_of_another_layout(tmp_path):
     save_file(Head(PLAIN).state_dict(), path)
     with pytest.raises(ArtifactError, match="does not fit the head in the manifest"):
         load_head(path, TRANSFORMED)
+    # Sizes that would take more memory than there is are refused before they take any.
+    with pytest.raises(ArtifactError, match="does not fit the head in the manifest"):
+        load_head(path, replace(PLAIN, hidden_size=10**8, outputs=10**6))
+    unknown = replace(TRANSFORMED, transform=HeadTransform("unheard-of", 1e-12, 16))
+    with pytest.raises(ArtifactError, match="does not fit the head in the manifest"):
+        load_head(path, unknown)
     path.write_bytes(path.read_bytes()[:-1])
     with pytest.raises(ArtifactError, match="truncated or corrupt"):
         load_head(path, PLAIN)
     with pytest.raises(ArtifactError, match="truncated or corrupt"):
         load_head(tmp_path / "nope", PLAIN)
+
+
+def test_weights_that_are_not_finite_are_refused(model):
+    weights = load_file(model / "model.safetensors")
+    name = next(name for name in weights if name.endswith("0.output.dense.weight"))
+    weights[name][0, 0] = float("nan")
+    save_file(weights, model / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(ModelError, match=r"0.output.dense.weight has values that are not finite"):
+        load_encoder(str(model))
+
+
+def test_a_directory_of_nobody_is_a_model_error():
+    with pytest.raises(ModelError, match="no such directory"):
+        load_encoder("~nobody-of-that-name/model")

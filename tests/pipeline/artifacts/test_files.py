@@ -69,6 +69,18 @@ def test_an_empty_directory_is_taken_and_a_full_one_refused(tmp_path):
     assert (tmp_path / "a.txt").read_text() == "a"
 
 
+def test_what_appeared_meanwhile_is_not_removed(tmp_path):
+    target = tmp_path / "out"
+    with (
+        pytest.raises(ConfigurationError, match="was filled by something else meanwhile"),
+        staged_directory(target),
+    ):
+        target.mkdir()
+        (target / "theirs.txt").write_text("theirs")
+    assert (target / "theirs.txt").read_text() == "theirs"
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
+
+
 def test_overwrite_replaces_the_whole_directory(tmp_path):
     target = tmp_path / "data"
     target.mkdir()
