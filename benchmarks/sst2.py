@@ -6,13 +6,14 @@ graphs in one interleaved run, and writes the table.
     python benchmarks/sst2.py --data DIR --model DIR_OR_HUB_ID --work-dir runs/sst2
 
 DIR holds train.tsv and dev.tsv, lines of ``text<TAB>label`` without a header. Models are trained
-on train and measured on dev, which no setting is chosen by within a run: the last masks count, not
-the best. A run directory that is there already is used again, so a stopped measurement goes on.
+on train and measured on dev; within a run nothing is chosen by dev, the last masks count and not the
+best. The defaults of the learning rate and of the scores' start were compared on this same dev set. A run directory that is there already is used again, so a stopped measurement goes on.
 """
 
 import argparse
 import csv
 import json
+import sys
 from pathlib import Path
 
 from pipeline.artifacts.run import read_run
@@ -40,6 +41,7 @@ def main() -> None:
                 **settings,
             )
             run_stage("train", config, as_json=False)
+        check_same(arguments, run, settings)
         form = "dense" if name == "finetune" else "packed"
         exported = arguments.work_dir / f"{name}-{form}"
         if not exported.exists():
@@ -56,6 +58,15 @@ def main() -> None:
     )
     run_stage("bench", bench, as_json=False)
     write_table(arguments, models, bench.output)
+
+
+def check_same(arguments: argparse.Namespace, run: Path, settings: dict[str, object]) -> None:
+    """A run directory of an earlier measurement counts only if it was made in the same way."""
+    manifest = read_run(run)
+    found = {**manifest.settings, "lambda_": manifest.settings["lambda"]}
+    for key, value in {**settings, "seed": arguments.seed, "model": arguments.model}.items():
+        if found[key] != value:
+            sys.exit(f"error: {run} has {key} {found[key]}, not {value}; use another --work-dir")
 
 
 def parse_arguments() -> argparse.Namespace:

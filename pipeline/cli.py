@@ -2,6 +2,7 @@
 
 import json
 import sys
+import traceback
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, cast
@@ -20,6 +21,7 @@ __all__ = ["app", "main"]
 PROGRAM = "smp-pipeline"
 EXIT_REGRESSION = 1
 EXIT_BAD_INPUT = 2
+EXIT_CRASHED = 70
 EXIT_INTERRUPTED = 130
 
 # The base of all that typer finds wrong with a command line. It comes from click, or from typer's
@@ -140,6 +142,14 @@ def run(
     context: typer.Context,
     recipe: Annotated[Path, typer.Argument(help="The YAML recipe.", metavar="RECIPE")],
     dry_run: DryRun = False,
+    skip_existing: Annotated[
+        bool,
+        typer.Option(
+            "--skip-existing",
+            help="Pass over train and export stages whose output directory exists, "
+            "to go on after an interruption (with --train.resume).",
+        ),
+    ] = False,
 ) -> None:
     """Do all stages of a YAML recipe: train, export, bench, check.
 
@@ -155,7 +165,18 @@ def run(
     if str(recipe).startswith("-"):
         raise ConfigurationError(f"give RECIPE before flags that go to its stages, got {recipe}")
     stages = resolve(read_recipe(recipe), context.args, source=str(recipe))
+    if skip_existing:
+        stages = [stage for stage in stages if not _is_done(stage[1])]
     _run(stages, dry_run=dry_run, as_json=False)
+
+
+def _is_done(config: Any) -> bool:
+    """Whether the stage's output directory is there; only complete ones ever are."""
+    output = getattr(config, "output_dir", None)
+    done = output is not None and output.is_dir() and any(output.iterdir())
+    if done:
+        print(f"skipped: {output} exists", file=sys.stderr)
+    return done
 
 
 @app.command()
@@ -179,7 +200,10 @@ def info(
 
 
 def main() -> None:
-    """Run the command line and exit: 0 done, 1 a regression, 2 bad input, 130 interrupted."""
+    """Run the command line and exit.
+
+    0 done, 1 a regression, 2 bad input, 70 a crash, 130 interrupted.
+    """
     code = EXIT_INTERRUPTED
     try:
         code = app(prog_name=PROGRAM, standalone_mode=False) or 0
@@ -191,6 +215,10 @@ def main() -> None:
         pass
     except _UsageError as error:
         _fail(_usage(error))
+    except Exception:
+        # A defect of ours, or of a package; 1 is a verdict of `check`, so it has a code of its own.
+        traceback.print_exc()
+        code = EXIT_CRASHED
     if code == EXIT_INTERRUPTED:
         print("interrupted; nothing half-written was left", file=sys.stderr)
     sys.exit(code)

@@ -35,12 +35,19 @@ def run_stage(name: str, config: Config, *, as_json: bool) -> bool:
         case TrainConfig():
             _need_training_packages(name)
             _quiet_transformers()
+            import torch
+
             from pipeline.info import describe, print_description
             from smp.train import train
             from smp.unfinished import unfinished_directory
 
             try:
                 manifest = train(config)
+            except torch.OutOfMemoryError as error:
+                raise MachineError(
+                    "the GPU has too little memory; lower --batch-size (and raise "
+                    "--gradient-accumulation-steps), lower --max-length, or use --device cpu"
+                ) from error
             except KeyboardInterrupt:
                 unfinished = unfinished_directory(config.output_dir)
                 if unfinished.exists():

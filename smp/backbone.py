@@ -14,7 +14,7 @@ from pipeline.artifacts.classifier import Head, TextClassifier, model_source
 from pipeline.artifacts.run import HeadLayout, Pooling
 from pipeline.config import TrainConfig
 from pipeline.errors import ConfigurationError, ModelError
-from smp.examples import Examples, collate
+from smp.examples import Examples, length_sorted_batches
 from smp.heads import (
     LABEL_WORDS,
     class_means_head,
@@ -32,8 +32,6 @@ __all__ = [
     "longest_input",
     "pooled_states",
 ]
-
-_FEATURE_BATCH = 64
 
 
 def load_tokenizer(model: str, *, revision: str | None) -> Any:
@@ -241,11 +239,7 @@ def pooled_states(
         float32 [examples, hidden], on the CPU.
     """
     classifier.to(device).eval()
-    lengths = torch.tensor([len(ids) for ids in examples.inputs["input_ids"]])
     features = torch.zeros(len(examples), classifier.layout.hidden_size)
-    for indices in torch.split(lengths.argsort(stable=True), _FEATURE_BATCH):
-        batch = collate([examples[int(index)] for index in indices], pad_token_id)
-        batch.pop("labels")
-        states = classifier.features(**{name: ids.to(device) for name, ids in batch.items()})
-        features[indices] = states.float().cpu()
+    for indices, batch in length_sorted_batches(examples, pad_token_id, device):
+        features[indices] = classifier.features(**batch).float().cpu()
     return features

@@ -1,6 +1,6 @@
 """Tokenised examples for the trainer, and how they become batches."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,9 +10,10 @@ from torch.utils.data import Dataset
 
 from pipeline.data import LabelledText
 
-__all__ = ["Examples", "collate", "tokenise"]
+__all__ = ["Examples", "collate", "length_sorted_batches", "tokenise"]
 
 _TOKENISE_BATCH = 1000
+_INFERENCE_BATCH = 64
 
 
 @dataclass(frozen=True)
@@ -82,3 +83,18 @@ def collate(examples: Sequence[dict[str, Any]], pad_token_id: int) -> dict[str, 
         rows = [row[name] + [padding] * (longest - len(row[name])) for row in examples]
         batch[name] = torch.tensor(rows, dtype=torch.int64)
     return batch
+
+
+def length_sorted_batches(
+    examples: Examples, pad_token_id: int, device: torch.device
+) -> Iterator[tuple[Tensor, dict[str, Tensor]]]:
+    """All examples once, the shortest first, in batches for inference.
+
+    Yields:
+        int64 [batch], which examples these are; and their inputs, int64 [batch, sequence].
+    """
+    lengths = torch.tensor([len(ids) for ids in examples.inputs["input_ids"]])
+    for indices in torch.split(lengths.argsort(stable=True), _INFERENCE_BATCH):
+        batch = collate([examples[int(index)] for index in indices], pad_token_id)
+        batch.pop("labels")
+        yield indices, {name: ids.to(device) for name, ids in batch.items()}

@@ -6,7 +6,10 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
+import torch
+from numpy.typing import NDArray
 
+from pipeline.artifacts.classifier import TextClassifier
 from pipeline.artifacts.run import TaskLayout
 from pipeline.config import TrainConfig
 from pipeline.data import (
@@ -19,10 +22,10 @@ from pipeline.data import (
 )
 from pipeline.environment import is_main_process
 from pipeline.metrics import METRICS, primary_metrics
-from smp.examples import Examples, tokenise
+from smp.examples import Examples, length_sorted_batches, tokenise
 from smp.glue import GLUE, read_glue
 
-__all__ = ["Task", "read_task", "scorer", "task_layout", "tokenise_task"]
+__all__ = ["Task", "evaluate", "read_task", "score", "scorer", "task_layout", "tokenise_task"]
 
 
 @dataclass(frozen=True)
@@ -102,14 +105,34 @@ def tokenise_task(task: Task, tokenizer: Any, max_length: int) -> tuple[Examples
 
 def scorer(task: Task) -> Callable[[Any], dict[str, float]]:
     """The function that gives Trainer the metrics of an evaluation."""
+
+    def score_prediction(prediction: Any) -> dict[str, float]:
+        return score(task, np.asarray(prediction.predictions), np.asarray(prediction.label_ids))
+
+    return score_prediction
+
+
+def score(task: Task, logits: NDArray[Any], targets: NDArray[Any]) -> dict[str, float]:
+    """The task's metrics, of logits [examples, outputs] against targets [examples]."""
+    guess = logits.reshape(-1) if task.kind == "regression" else logits.argmax(axis=-1)
     names = primary_metrics(task.kind, task.metric)
+    return {name: METRICS[name](guess, targets) for name in names}
 
-    def score(prediction: Any) -> dict[str, float]:
-        logits, targets = np.asarray(prediction.predictions), np.asarray(prediction.label_ids)
-        guess = logits.reshape(-1) if task.kind == "regression" else logits.argmax(axis=-1)
-        return {name: METRICS[name](guess, targets) for name in names}
 
-    return score
+@torch.no_grad()
+def evaluate(
+    classifier: TextClassifier,
+    examples: Examples,
+    task: Task,
+    pad_token_id: int,
+    device: torch.device,
+) -> dict[str, float]:
+    """The task's metrics in fp32, the arithmetic of the exported graph."""
+    classifier.eval()
+    logits = torch.zeros(len(examples), classifier.layout.outputs)
+    for indices, batch in length_sorted_batches(examples, pad_token_id, device):
+        logits[indices] = classifier(**batch).float().cpu()
+    return score(task, logits.numpy(), examples.targets.numpy())
 
 
 def task_layout(task: Task, max_length: int) -> TaskLayout:

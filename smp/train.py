@@ -6,42 +6,33 @@ import shutil
 import time
 from functools import partial
 from pathlib import Path
-from typing import Any
 
-import numpy as np
 import torch
-from safetensors.torch import save_file
-from transformers import PreTrainedModel, PrinterCallback, TrainingArguments, set_seed
+from transformers import PrinterCallback, TrainingArguments, set_seed
 from transformers.trainer_callback import ProgressCallback
 
 from pipeline import __version__
 from pipeline.artifacts.classifier import TextClassifier, encoder_sha256, load_encoder
-from pipeline.artifacts.files import sha256_file, staged_directory
+from pipeline.artifacts.files import sha256_file
 from pipeline.artifacts.manifest import to_json
-from pipeline.artifacts.masks import write_masks
 from pipeline.artifacts.run import (
-    HEAD_FILE,
-    MASKS_FILE,
-    WEIGHTS_FILE,
     BaseModel,
     DataFile,
-    MatrixDensity,
     RunManifest,
-    write_run_manifest,
 )
 from pipeline.config import TrainConfig
 from pipeline.data import LabelledText
 from pipeline.environment import package_versions
 from pipeline.machine import describe_machine
-from pipeline.metrics import primary_metrics
 from smp.architectures import pruned_matrices
 from smp.backbone import build_head, check_vocabulary, load_tokenizer, longest_input
 from smp.device import choose_device, choose_precision, device_name, refuse_sharding
 from smp.examples import Examples, collate
 from smp.progress import TrainingProgress
+from smp.run_files import local_path_or_hub_id, matrix_densities, overall_density, write_run
 from smp.schedules import CubicSchedules
 from smp.scores import ScoredMatrices
-from smp.task import Task, read_task, scorer, task_layout, tokenise_task
+from smp.task import Task, evaluate, read_task, scorer, task_layout, tokenise_task
 from smp.trainer import MaskTrainer
 from smp.unfinished import last_checkpoint, open_unfinished
 
@@ -90,7 +81,12 @@ def train(config: TrainConfig) -> RunManifest:
             redistribute=config.overflow == "redistribute",
         )
 
-    with open_unfinished(config, base_sha256) as partial_run:
+    inputs = {
+        "--model": base_sha256,
+        "--train-file": _sha256(config.train_file),
+        "--validation-file": _sha256(config.validation_file),
+    }
+    with open_unfinished(config, inputs) as partial_run:
         started = time.perf_counter()
         trainer = _trainer(
             config,
@@ -106,20 +102,22 @@ def train(config: TrainConfig) -> RunManifest:
         )
         checkpoint = last_checkpoint(partial_run) if config.resume else None
         trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
-        metrics = trainer.final_metrics()
-        seconds = time.perf_counter() - started
+        trainer.update_masks()
+        trainer.accelerator.unwrap_model(trainer.model, keep_fp32_wrapper=False)
+        metrics = evaluate(classifier, validation_examples, task, tokenizer.pad_token_id, device)
+        masks = {}
         if scored is not None:
             masks = {name: mask.numpy() for name, mask in scored.masks().items()}
-            kept, size = scored.kept(), scored.size
             scored.detach()
-        else:
-            masks, kept, size = {}, 1, 1
         manifest = RunManifest(
             smp_pipeline_version=__version__,
             method=config.method,
-            density=kept / size,
+            density=overall_density(masks),
             base_model=BaseModel(
-                config.model, config.revision, encoder.config.model_type, base_sha256
+                local_path_or_hub_id(config.model),
+                config.revision,
+                encoder.config.model_type,
+                base_sha256,
             ),
             task=task_layout(task, max_length),
             head=layout,
@@ -130,18 +128,8 @@ def train(config: TrainConfig) -> RunManifest:
             masks_sha256=None,
             head_sha256="",
             weights_sha256=None,
-            matrices={
-                matrix.name: MatrixDensity(
-                    matrix_type=matrix.matrix_type,
-                    layer=matrix.layer,
-                    shape=tuple(masks[matrix.name].shape),
-                    kept=int(np.count_nonzero(masks[matrix.name])),
-                )
-                for matrix in (matrices if scored is not None else ())
-            },
-            metrics={
-                name: metrics[f"eval_{name}"] for name in primary_metrics(task.kind, task.metric)
-            },
+            matrices=matrix_densities(matrices, masks),
+            metrics=metrics,
             settings={
                 field.name.rstrip("_"): getattr(config, field.name)
                 for field in dataclasses.fields(config)
@@ -154,12 +142,13 @@ def train(config: TrainConfig) -> RunManifest:
             },
             training={
                 "steps": trainer.state.global_step,
-                "seconds": round(seconds, 1),
+                "resumed_from_step": int(checkpoint.name.rpartition("-")[2]) if checkpoint else 0,
+                "seconds": round(time.perf_counter() - started, 1),
                 "world_size": trainer.args.world_size,
             },
         )
         if trainer.is_world_process_zero():
-            manifest = _write(config.output_dir, manifest, classifier, tokenizer, masks)
+            manifest = write_run(config.output_dir, manifest, classifier, tokenizer, masks)
             shutil.rmtree(partial_run)
         return manifest
 
@@ -236,35 +225,9 @@ def _trainer(
 
 
 def _data_file(path: Path | None, data: LabelledText, examples: Examples) -> DataFile:
-    digest = None if path is None else sha256_file(path)
     source = data.source if path is None else str(path.resolve())
-    return DataFile(source, digest, rows=len(data), truncated=examples.truncated)
+    return DataFile(source, _sha256(path), rows=len(data), truncated=examples.truncated)
 
 
-def _write(
-    output_dir: Path,
-    manifest: RunManifest,
-    classifier: TextClassifier,
-    tokenizer: Any,
-    masks: dict[str, "np.ndarray[Any, np.dtype[np.bool_]]"],
-) -> RunManifest:
-    with staged_directory(output_dir) as directory:
-        tokenizer.save_pretrained(directory)
-        head = {n: t.detach().cpu().contiguous() for n, t in classifier.head.state_dict().items()}
-        save_file(head, str(directory / HEAD_FILE))
-        manifest = dataclasses.replace(manifest, head_sha256=sha256_file(directory / HEAD_FILE))
-        if masks:
-            write_masks(directory / MASKS_FILE, masks)
-            digest = sha256_file(directory / MASKS_FILE)
-            manifest = dataclasses.replace(manifest, masks_sha256=digest)
-        else:
-            save_file(_weights(classifier.encoder), str(directory / WEIGHTS_FILE))
-            digest = sha256_file(directory / WEIGHTS_FILE)
-            manifest = dataclasses.replace(manifest, weights_sha256=digest)
-        write_run_manifest(directory, manifest)
-    return manifest
-
-
-def _weights(encoder: PreTrainedModel) -> dict[str, torch.Tensor]:
-    named = encoder.named_parameters()
-    return {name: tensor.detach().cpu().contiguous().clone() for name, tensor in named}
+def _sha256(path: Path | None) -> str | None:
+    return None if path is None else sha256_file(path)

@@ -158,14 +158,6 @@ class MaskTrainer(Trainer):
         metrics: dict[str, float] = super().evaluate(*args, **kwargs)
         return metrics
 
-    def final_metrics(self) -> dict[str, float]:
-        """The metrics of the last step, evaluated now unless they were already."""
-        self.update_masks()
-        for entry in reversed(self.state.log_history):
-            if entry["step"] == self.state.global_step and "eval_loss" in entry:
-                return dict(entry)
-        return self.evaluate()
-
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         """Log the density and lambda beside what Trainer logs."""
         if self.schedules is not None:
@@ -182,6 +174,8 @@ class MaskTrainer(Trainer):
         # A run that is killed while Trainer writes leaves half a checkpoint: only one with the
         # mark counts, and the one before it is kept until then (save_total_limit=2).
         super()._save_checkpoint(model, trial)
+        # Every process writes the state of its random generators.
+        self.accelerator.wait_for_everyone()
         if self.args.should_save:
             step = self.state.global_step
             mark_complete(Path(self.args.output_dir) / f"checkpoint-{step}")

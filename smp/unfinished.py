@@ -3,7 +3,7 @@
 import dataclasses
 import json
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -50,14 +50,18 @@ def last_checkpoint(directory: Path) -> Path | None:
 
 
 @contextmanager
-def open_unfinished(config: TrainConfig, base_sha256: str) -> Iterator[Path]:
+def open_unfinished(config: TrainConfig, inputs: Mapping[str, str | None]) -> Iterator[Path]:
     """Make, or with ``--resume`` reopen, the directory for checkpoints.
 
     It stays if the run is stopped, for ``--resume``, unless it holds no checkpoint yet.
 
+    Args:
+        config: the configuration.
+        inputs: flag -> hash of what it named, which must be the same on resuming.
+
     Raises:
         ConfigurationError: the output exists already, an unfinished run is there without
-            ``--resume``, or it was started with other settings or another base model.
+            ``--resume``, or it was started with other settings or inputs.
     """
     directory = unfinished_directory(config.output_dir)
     if not is_main_process():  # the first process checks and makes it for all
@@ -72,7 +76,7 @@ def open_unfinished(config: TrainConfig, base_sha256: str) -> Iterator[Path]:
         raise ConfigurationError(
             f"an unfinished run is in {directory}; add --resume to go on with it, or remove it"
         )
-    settings = {**to_json(config), "base_sha256": base_sha256}
+    settings = {**to_json(config), "inputs": dict(inputs)}
     with disk_errors(directory):
         if (directory / _SETTINGS_FILE).exists():
             _compare(directory / _SETTINGS_FILE, settings, config)
@@ -90,11 +94,6 @@ def open_unfinished(config: TrainConfig, base_sha256: str) -> Iterator[Path]:
 
 def _compare(path: Path, settings: dict[str, Any], config: TrainConfig) -> None:
     earlier = read_json(path, kind=_KIND, schema_version=_SCHEMA_VERSION)
-    if earlier.get("base_sha256") != settings["base_sha256"]:
-        raise ConfigurationError(
-            f"--resume: {path.parent} was started from another base model than --model "
-            f"{config.model}; give the same model or remove the directory"
-        )
     for field in dataclasses.fields(config):
         if field.name in _FREE or earlier.get(field.name) == settings[field.name]:
             continue
@@ -102,3 +101,10 @@ def _compare(path: Path, settings: dict[str, Any], config: TrainConfig) -> None:
             f"--resume: {flag_name(field)} was {earlier.get(field.name)!r} when the run started "
             f"and is {settings[field.name]!r} now; give the same, or remove {path.parent}"
         )
+    hashes = earlier.get("inputs")
+    for flag, digest in settings["inputs"].items():
+        if not isinstance(hashes, dict) or hashes.get(flag) != digest:
+            raise ConfigurationError(
+                f"--resume: what {flag} names has changed since the run started; "
+                f"restore it, or remove {path.parent}"
+            )

@@ -85,9 +85,9 @@ def test_pruning_meets_the_density_and_beats_a_constant_answer(outputs):
 def test_the_graph_scores_what_training_scored(outputs):
     models = json.loads((outputs / "bench.json").read_text())["models"]
     pruned = manifest(outputs / "pruned-run")["metrics"]["accuracy"]
-    # bf16 against fp32 arithmetic may turn a label or two of 200.
+    # Rounding may turn one label of 200, above all that of the packed values.
     for model in models[1:]:
-        assert model["metrics"]["accuracy"]["value"] == pytest.approx(pruned, abs=0.011)
+        assert model["metrics"]["accuracy"]["value"] == pytest.approx(pruned, abs=0.0051)
 
 
 def test_the_packed_file_is_smaller_than_the_dense_one(outputs):

@@ -23,6 +23,7 @@ __all__ = [
 ]
 
 _CHUNK_BYTES = 1 << 20
+_WRITERS = {"smp-run": "train", "smp-model": "export", "smp-benchmark": "bench"}
 # How safetensors and torch.save report a full disk: in errors of their own, not in OSError.
 _FULL_DISK_MESSAGES = ("No space left on device", "Disk quota exceeded", "unexpected pos")
 
@@ -162,7 +163,9 @@ def read_json(path: Path, *, kind: str, schema_version: int) -> Mapping[str, Any
         raise ArtifactError(f"{path} is corrupt ({error}); write it anew") from error
     if not isinstance(content, dict) or content.get("kind") != kind:
         found = content.get("kind") if isinstance(content, dict) else type(content).__name__
-        raise ArtifactError(f"{path}: expected a file of kind {kind!r}, got {found!r}")
+        writer = _WRITERS.get(str(found))
+        hint = f"; `smp-pipeline {writer}` wrote it" if writer else ""
+        raise ArtifactError(f"{path}: expected a file of kind {kind!r}, got {found!r}{hint}")
     version = content.get("schema_version")
     if not isinstance(version, int) or isinstance(version, bool) or version < 1:
         raise ArtifactError(f"{path}: schema_version must be a positive integer, got {version!r}")

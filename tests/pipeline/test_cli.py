@@ -360,3 +360,32 @@ def test_ctrl_c_in_training_keeps_checkpoints_and_leaves_no_run(
 def test_the_commands_are_those_of_the_documentation():
     names = [info.name or info.callback.__name__ for info in app.registered_commands]
     assert names == COMMANDS
+
+
+def test_existing_outputs_of_a_recipe_can_be_skipped(command, files, tiny_bert):
+    settings = f"model: {tiny_bert}, train-file: {files}/train.csv, density: 0.5, steps: 1"
+    recipe = files / "recipe.yaml"
+    recipe.write_text(
+        f"train: [{{{settings}, validation-file: {files}/validation.csv, output-dir: {files}/one}},"
+        f" {{{settings}, validation-file: {files}/validation.csv, output-dir: {files}/two}}]"
+    )
+    (files / "one").mkdir()
+    (files / "one" / "manifest.json").write_text("kept as it is")
+    refused = command("run", recipe)
+    assert refused.code == 2
+    assert "exists and is not empty" in refused.err
+    done = command("run", recipe, "--skip-existing")
+    assert done.code == 0, done.err
+    assert f"skipped: {files}/one exists" in done.err
+    assert read_run(files / "two").training["steps"] == 1
+    assert (files / "one" / "manifest.json").read_text() == "kept as it is"
+
+
+def test_a_crash_is_no_verdict(command, monkeypatch, tiny_run):
+    def broken(path):
+        raise ZeroDivisionError("a defect")
+
+    monkeypatch.setattr("pipeline.info.describe", broken)
+    result = command("info", tiny_run)
+    assert result.code == 70
+    assert "ZeroDivisionError: a defect" in result.err

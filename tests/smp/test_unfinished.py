@@ -21,8 +21,11 @@ def config(tmp_path):
     )
 
 
-def leave_checkpoint(config, base="abc"):
-    with pytest.raises(KeyboardInterrupt), open_unfinished(config, base) as directory:
+INPUTS = {"--model": "abc", "--train-file": "def"}
+
+
+def leave_checkpoint(config):
+    with pytest.raises(KeyboardInterrupt), open_unfinished(config, INPUTS) as directory:
         checkpoint = directory / "checkpoint-4"
         checkpoint.mkdir()
         mark_complete(checkpoint)
@@ -30,7 +33,7 @@ def leave_checkpoint(config, base="abc"):
 
 
 def test_a_run_stopped_before_its_first_checkpoint_leaves_nothing(config, tmp_path):
-    with pytest.raises(KeyboardInterrupt), open_unfinished(config, "abc"):
+    with pytest.raises(KeyboardInterrupt), open_unfinished(config, INPUTS):
         raise KeyboardInterrupt
     assert list(tmp_path.iterdir()) == []
 
@@ -39,10 +42,10 @@ def test_a_stopped_run_keeps_its_checkpoints_and_needs_resume(config):
     leave_checkpoint(config)
     with (
         pytest.raises(ConfigurationError, match="add --resume to go on with it"),
-        open_unfinished(config, "abc"),
+        open_unfinished(config, INPUTS),
     ):
         pass
-    with open_unfinished(replace(config, resume=True), "abc") as directory:
+    with open_unfinished(replace(config, resume=True), INPUTS) as directory:
         assert last_checkpoint(directory) == directory / "checkpoint-4"
 
 
@@ -60,15 +63,16 @@ def test_resuming_with_another_setting_names_the_flag(config):
     leave_checkpoint(config)
     changed = replace(config, resume=True, lambda_=100.0)
     message = "--resume: --lambda was 400.0 when the run started and is 100.0 now"
-    with pytest.raises(ConfigurationError, match=message), open_unfinished(changed, "abc"):
+    with pytest.raises(ConfigurationError, match=message), open_unfinished(changed, INPUTS):
         pass
 
 
-def test_resuming_with_another_base_model_is_refused(config):
+@pytest.mark.parametrize("flag", list(INPUTS))
+def test_resuming_with_another_model_or_other_texts_is_refused(config, flag):
     leave_checkpoint(config)
     with (
-        pytest.raises(ConfigurationError, match="started from another base model"),
-        open_unfinished(replace(config, resume=True), "other"),
+        pytest.raises(ConfigurationError, match=f"--resume: what {flag} names has changed"),
+        open_unfinished(replace(config, resume=True), {**INPUTS, flag: "other"}),
     ):
         pass
 
