@@ -6,8 +6,9 @@ graphs in one interleaved run, and writes the table.
     python benchmarks/sst2.py --data DIR --model DIR_OR_HUB_ID --work-dir runs/sst2
 
 DIR holds train.tsv and dev.tsv, lines of ``text<TAB>label`` without a header. Models are trained
-on train and measured on dev; within a run nothing is chosen by dev, the last masks count and not the
-best. The defaults of the learning rate and of the scores' start were compared on this same dev set. A run directory that is there already is used again, so a stopped measurement goes on.
+on train and measured on dev. Within a run nothing is chosen by dev: the last masks count, not the
+best. But the defaults of the learning rate and of the scores' start were compared on this same dev
+set. A run directory that is there already is used again, so a stopped measurement goes on.
 """
 
 import argparse

@@ -68,6 +68,7 @@ def test_masks_alone_learn_reviews_that_a_word_decides(config, many_reviews):
         batch_size=32,
         density=0.5,
         learning_rate=0.05,
+        score_init_scale=0.5,
         pooling="mean",
     )
     # Seen to reach 0.9 on this random encoder; the frozen head by itself is at about 0.75.
