@@ -58,7 +58,7 @@ def benchmark_table(benchmark: Benchmark) -> Group:
     cell = benchmark.models[0].latency[0]
     table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False, expand=False)
     table.add_column("model", overflow="fold", min_width=8)
-    for header in ("size\nMB", "zipped\nMB", "load\nms", "peak\nMiB", "p50\nms", "p99\nms"):
+    for header in ("size\nbytes", "zipped\nMB", "load\nms", "peak\nMiB", "p50\nms", "p99\nms"):
         table.add_column(header, justify="right", no_wrap=True)
     table.add_column("p50 ratio\n(95 %)", justify="right", no_wrap=True)
     table.add_column(f"{metric}\n(95 %)", justify="right", no_wrap=True)
@@ -66,8 +66,8 @@ def benchmark_table(benchmark: Benchmark) -> Group:
         first = model.latency[0]
         table.add_row(
             escape(model.name),
-            f"{model.size.directory_bytes / _MB:.2f}",
-            f"{model.size.zipped_bytes / _MB:.2f}",
+            f"{model.size.directory_bytes:,}",
+            f"{model.size.zipped_bytes / _MB:.1f}",
             f"{model.startup.load_ms:.0f}",
             f"{model.startup.peak_memory_bytes / _MIB:.0f}",
             f"{first.p50_ms.value:.1f}",

@@ -338,6 +338,8 @@ def test_ctrl_c_in_training_keeps_checkpoints_and_leaves_no_run(
         stderr=subprocess.PIPE,
         text=True,
         env={**os.environ, "PYTHONUNBUFFERED": "1"},
+        # A shell's background job, and so the tests in it, may ignore Ctrl-C; the command must not.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     try:
         wait_until(lambda: any(partial.glob("checkpoint-*")) or process.poll() is not None)
