@@ -1,6 +1,5 @@
 """What a training run would train, write, take and need, before it starts."""
 
-import math
 import time
 from dataclasses import dataclass
 
@@ -11,6 +10,7 @@ from pipeline.artifacts.classifier import model_errors
 from pipeline.config import TrainConfig
 from smp.architectures import pruned_matrices
 from smp.device import choose_device, choose_precision
+from smp.schedules import total_steps
 from smp.task import read_task
 from smp.unfinished import unfinished_directory
 
@@ -76,8 +76,7 @@ def estimate(config: TrainConfig) -> TrainingEstimate:
     total = sum(parameter.numel() for parameter in encoder.parameters())
 
     batch = config.batch_size * config.gradient_accumulation_steps
-    steps_an_epoch = math.ceil(len(task.train) / batch)
-    steps = config.steps or math.ceil((config.epochs or 1.0) * steps_an_epoch)
+    steps = total_steps(config, len(task.train))
     words = sum(len(text.split()) for text in task.train.texts) / len(task.train)
     tokens = min(config.max_length, words * _TYPICAL_TOKENS_A_WORD + 2)
     training = steps * batch * tokens

@@ -1,12 +1,29 @@
 """How density and regulariser change over a run (SMP, section 3.3 and appendix A)."""
 
+import math
 from dataclasses import dataclass
 
+from pipeline.config import TrainConfig
 from pipeline.errors import ConfigurationError
 
-__all__ = ["BERT_BASE_PRUNED_WEIGHTS", "CubicSchedules"]
+__all__ = ["BERT_BASE_PRUNED_WEIGHTS", "CubicSchedules", "total_steps"]
 
 BERT_BASE_PRUNED_WEIGHTS = 84_934_656
+
+
+def total_steps(config: TrainConfig, examples: int, processes: int = 1) -> int:
+    """Optimiser steps of a run; the last one of an epoch may have fewer examples.
+
+    Args:
+        config: a resolved configuration: it has epochs or steps.
+        examples: training examples.
+        processes: data-parallel processes, each with batches of its own.
+    """
+    if config.steps is not None:
+        return config.steps
+    assert config.epochs is not None
+    examples_a_step = config.batch_size * config.gradient_accumulation_steps * processes
+    return math.ceil(config.epochs * math.ceil(examples / examples_a_step))
 
 
 @dataclass(frozen=True)

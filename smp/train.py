@@ -30,7 +30,7 @@ from smp.device import choose_device, choose_precision, device_name, refuse_shar
 from smp.examples import Examples, collate
 from smp.progress import TrainingProgress
 from smp.run_files import local_path_or_hub_id, matrix_densities, overall_density, write_run
-from smp.schedules import CubicSchedules
+from smp.schedules import CubicSchedules, total_steps
 from smp.scores import ScoredMatrices
 from smp.task import Task, evaluate, read_task, scorer, task_layout, tokenise_task
 from smp.trainer import MaskTrainer
@@ -188,9 +188,7 @@ def _trainer(
     )
     # Several GPUs in one process would be DataParallel, which copies no masks: torchrun instead.
     arguments._n_gpu = min(1, arguments.n_gpu)
-    batches = math.ceil(len(train_examples) / (config.batch_size * arguments.world_size))
-    steps_an_epoch = math.ceil(batches / config.gradient_accumulation_steps)
-    total = config.steps or math.ceil((config.epochs or 1.0) * steps_an_epoch)
+    total = total_steps(config, len(train_examples), arguments.world_size)
     arguments.max_steps = total
     every = math.ceil(total / config.evaluations)
     for stage in ("eval", "save"):

@@ -1,11 +1,14 @@
 """The cubic schedules, from a hundred steps to a hundred thousand."""
 
+from pathlib import Path
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pipeline.config import TrainConfig
 from pipeline.errors import ConfigurationError
-from smp.schedules import BERT_BASE_PRUNED_WEIGHTS, CubicSchedules
+from smp.schedules import BERT_BASE_PRUNED_WEIGHTS, CubicSchedules, total_steps
 
 
 def schedules(total=1000, fraction=0.6, steps=None, density=0.1, pruned=BERT_BASE_PRUNED_WEIGHTS):
@@ -62,3 +65,24 @@ def test_a_score_of_a_small_model_is_pushed_as_hard_as_one_of_bert_base():
     base_push = 400 / (72 * 768 * 768)
     small_push = small.lambda_ / (36 * 384 * 384)
     assert small_push == pytest.approx(base_push)
+
+
+@pytest.mark.parametrize(
+    ("settings", "processes", "steps"),
+    [
+        ({"epochs": 1.5}, 1, 6),  # 100 examples make 4 steps of 32
+        ({"epochs": 1.0, "gradient_accumulation_steps": 2}, 1, 2),
+        ({"epochs": 3.0}, 2, 6),
+        ({"steps": 7}, 2, 7),
+    ],
+)
+def test_steps_follow_from_epochs_batches_and_processes(settings, processes, steps):
+    config = TrainConfig(
+        model="m",
+        output_dir=Path("run"),
+        train_file=Path("t.csv"),
+        validation_file=Path("v.csv"),
+        density=0.1,
+        **settings,
+    )
+    assert total_steps(config.resolved(), 100, processes) == steps
