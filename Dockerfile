@@ -11,6 +11,8 @@ ARG VARIANT=runtime
 
 FROM python:${PYTHON_VERSION}-slim AS base
 ENV PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_ROOT_USER_ACTION=ignore
+RUN apt-get update && apt-get install --yes --no-install-recommends g++ \
+    && rm -rf /var/lib/apt/lists/*
 RUN python -m venv /opt/smp-pipeline
 ENV PATH=/opt/smp-pipeline/bin:$PATH
 WORKDIR /source
@@ -21,13 +23,14 @@ COPY smp smp
 COPY export export
 COPY serve serve
 
-# The lock file as constraints: its versions, but only of what the extras ask for.
+# The lock file as constraints: its versions, but only of what the extras ask for. The compiler
+# stays behind; `info --native` fails where it did not leave the native library.
 FROM base AS install-runtime
-RUN pip install --constraint requirements/lock.txt ".[cpu]"
+RUN pip install --constraint requirements/lock.txt ".[cpu]" && smp-pipeline info --native
 
 # torch's own wheels bring CUDA; the host brings the driver.
 FROM base AS install-train
-RUN pip install --constraint requirements/lock.txt ".[train,gpu]"
+RUN pip install --constraint requirements/lock.txt ".[train,gpu]" && smp-pipeline info --native
 
 FROM python:${PYTHON_VERSION}-slim AS user
 RUN useradd --create-home --uid 10001 smp

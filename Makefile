@@ -6,19 +6,24 @@ RUN := $(VENV)/bin/python
 INSTALLED := $(VENV)/.installed
 OPTIMUM_VENV := .venv-optimum
 OPTIMUM_INSTALLED := $(OPTIMUM_VENV)/.installed
+KERNELS := serve/kernels
+NATIVE_BUILD := build/native
+CMAKE := $(VENV)/bin/cmake
+CXX_FILES := $(wildcard $(KERNELS)/*.cc $(KERNELS)/*.h tests/serve/native/*.cc)
 PIP_INSTALL := -m pip install --quiet --quiet --disable-pip-version-check --no-input
 
 # Everything runs on local files; no library is to look for them on a hub.
 export HF_HUB_OFFLINE := 1
 export HF_HUB_DISABLE_TELEMETRY := 1
 
-.PHONY: help venv demo demo-data test check format lock clean clean-all
+.PHONY: help venv native demo demo-data test check format lock clean clean-all
 .DELETE_ON_ERROR:
 
 help:
 	@echo "make demo        install, fetch a model and reviews, then train, export and bench"
 	@echo "make test        install, then formatting, lint, types and the whole test suite"
 	@echo "make venv        install the project and its pinned dependencies into $(VENV)"
+	@echo "make native      build the native library into serve (make venv does it first)"
 	@echo "make demo-data   fetch and split the demo's model and data into demo-data"
 	@echo "make check       formatting, lint and types"
 	@echo "make format      format the sources and mend what lint can mend"
@@ -53,9 +58,20 @@ $(OPTIMUM_INSTALLED): requirements/optimum.txt
 	@$(OPTIMUM_VENV)/bin/python $(PIP_INSTALL) --requirement requirements/optimum.txt
 	@touch $@
 
-venv: $(INSTALLED)
+venv: $(INSTALLED) native
 
-demo-data: $(INSTALLED)
+# Only what changed is compiled again; a checkout without a compiler goes on without the library.
+native: $(INSTALLED)
+	@if ! command -v $${CXX:-c++} >/dev/null; then \
+	  echo "No C++ compiler ($${CXX:-c++}): no native library is built; all but --format engine works"; \
+	else \
+	  $(CMAKE) -S $(KERNELS) -B $(NATIVE_BUILD) -G Ninja \
+	    -DCMAKE_MAKE_PROGRAM=$(abspath $(VENV)/bin/ninja) --log-level=WARNING >/dev/null && \
+	  $(CMAKE) --build $(NATIVE_BUILD) -- --quiet && \
+	  $(CMAKE) --install $(NATIVE_BUILD) --prefix . >/dev/null; \
+	fi
+
+demo-data: venv
 	@$(RUN) -m demo.prepare --output-dir demo-data
 
 demo: demo-data
@@ -66,6 +82,7 @@ check: $(INSTALLED)
 	@echo "Checking formatting, lint and types"
 	@$(RUN) -m ruff format --check --quiet . || { echo "error: run make format" >&2; exit 1; }
 	@$(RUN) -m ruff check --quiet .
+	@$(VENV)/bin/clang-format --dry-run --Werror $(CXX_FILES) || { echo "error: run make format" >&2; exit 1; }
 	@$(RUN) -m mypy --no-error-summary
 
 test: check demo-data $(OPTIMUM_INSTALLED)
@@ -75,13 +92,14 @@ test: check demo-data $(OPTIMUM_INSTALLED)
 format: $(INSTALLED)
 	@$(RUN) -m ruff check --quiet --fix . || true
 	@$(RUN) -m ruff format --quiet .
+	@$(VENV)/bin/clang-format -i $(CXX_FILES)
 
 lock: $(INSTALLED)
 	@$(RUN) requirements/lock.py > requirements/lock.txt.new
 	@mv requirements/lock.txt.new requirements/lock.txt
 
 clean:
-	@rm -rf runs/demo build .pytest_cache .mypy_cache .ruff_cache .hypothesis *.egg-info
+	@rm -rf runs/demo build .pytest_cache .mypy_cache .ruff_cache .hypothesis serve/libsmp_engine.*
 	@find . -name __pycache__ -not -path './.venv*' -prune -exec rm -rf {} +
 
 clean-all: clean

@@ -1,12 +1,14 @@
 """The model card: README.md of a model directory, for people and for the Hugging Face hub."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import yaml
 
-from pipeline.artifacts.exported import MODEL_FILE, ExportManifest
-from pipeline.artifacts.run import DataFile, RunManifest
+from pipeline.artifacts.exported import MANIFEST_FILE, MODEL_FILE, ExportManifest
+from pipeline.artifacts.manifest import from_json
+from pipeline.artifacts.run import DataFile, MatrixDensity
 
 __all__ = ["write_model_card"]
 
@@ -19,12 +21,12 @@ _METHODS = {
 _USAGE = """```python
 import numpy as np
 import onnxruntime as ort
-from tokenizers import Tokenizer
+{imports}from tokenizers import Tokenizer
 
 tokenizer = Tokenizer.from_file("tokenizer.json")
 tokenizer.enable_truncation({max_length})
 tokenizer.enable_padding(pad_id={pad_token_id})
-session = ort.InferenceSession("model.onnx")
+{session}
 
 encodings = tokenizer.encode_batch([{example}])
 fields = {{"input_ids": "ids", "attention_mask": "attention_mask", "token_type_ids": "type_ids"}}
@@ -33,7 +35,18 @@ inputs = {{
     for entry in session.get_inputs()
 }}
 (logits,) = session.run(["logits"], inputs)
-```
+```"""
+
+_ENGINE_NEEDS = """The operators are in the native library of smp-pipeline
+(`pip install smp-pipeline[cpu]`):
+
+"""
+
+_ENGINE_SESSION = """options = ort.SessionOptions()
+serve.register(options)
+session = ort.InferenceSession("model.onnx", options)"""
+
+_OPTIMUM = """
 
 With optimum (`pip install "optimum-onnx[onnxruntime]"`):
 
@@ -46,8 +59,23 @@ classify = pipeline("text-classification", model=model, tokenizer=AutoTokenizer.
 ```"""  # noqa: E501
 
 
-def write_model_card(directory: Path, manifest: ExportManifest, run: RunManifest) -> None:
-    """Write ``README.md`` into a (staged) model directory that is otherwise complete."""
+@dataclass(frozen=True)
+class _Record:
+    """What the card needs of the run, out of the manifest's ``run``."""
+
+    train_data: DataFile
+    validation_data: DataFile
+    matrices: Mapping[str, MatrixDensity]
+    metrics: Mapping[str, float]
+
+
+def write_model_card(directory: Path, manifest: ExportManifest) -> None:
+    """Write ``README.md`` into a (staged) model directory that is otherwise complete.
+
+    Raises:
+        ArtifactError: the manifest's record of the run is incomplete.
+    """
+    run = from_json(_Record, manifest.run, source=directory / MANIFEST_FILE)
     sections = [
         _front_matter(manifest),
         f"# {_title(manifest)}",
@@ -102,13 +130,19 @@ def _summary(manifest: ExportManifest) -> str:
             f"of its weights `{manifest.base_model.sha256}`",
             f"- Method: {_METHODS[manifest.method]}.{unchanged}",
             f"- Predicts: {predicts}, from at most {task.max_length} tokens",
-            f"- Format: {manifest.format}, ONNX opset {manifest.opset}",
+            f"- Format: {_format(manifest)}, ONNX opset {manifest.opset}",
             f"- Made by smp-pipeline {manifest.smp_pipeline_version}",
         ]
     )
 
 
-def _metrics(run: RunManifest) -> str:
+def _format(manifest: ExportManifest) -> str:
+    if manifest.engine is None:
+        return manifest.format
+    return f"{manifest.format}, computing in {manifest.compute} ({manifest.engine.summary()})"
+
+
+def _metrics(run: _Record) -> str:
     rows = [(name, f"{value:.4f}") for name, value in run.metrics.items()]
     note = f"On the run's {run.validation_data.rows} validation examples, in PyTorch."
     return f"{note}\n\n{_table(('metric', 'value'), rows)}"
@@ -120,7 +154,7 @@ def _files(directory: Path) -> str:
     return _table(("file", "bytes"), rows)
 
 
-def _densities(manifest: ExportManifest, run: RunManifest) -> str:
+def _densities(manifest: ExportManifest, run: _Record) -> str:
     if not run.matrices:
         return "Nothing is pruned: the density is 1."
     kept: dict[str, int] = {}
@@ -144,16 +178,24 @@ def _densities(manifest: ExportManifest, run: RunManifest) -> str:
 
 def _verification(manifest: ExportManifest) -> str:
     checked = manifest.verification
-    return (
-        f"ONNX Runtime {manifest.versions.get('onnxruntime', '')} against PyTorch on "
-        f"{checked.texts} validation texts: the largest difference of a logit is "
+    reference = "PyTorch" if checked.reference == "pytorch" else "the graph it was converted from"
+    inputs = f"{checked.texts} validation texts" if checked.texts else "made-up inputs"
+    text = (
+        f"ONNX Runtime {manifest.versions.get('onnxruntime', '')} against {reference} on "
+        f"{inputs}: the largest difference of a logit is "
         f"{checked.largest_logit_difference:.3g} ({checked.tolerance:.3g} was allowed), and "
-        f"{checked.label_agreement:.1%} of the predicted labels agree. The pruned matrices in the "
-        "file, decoded by ONNX Runtime, equal the pruned ones in every weight."
+        f"{checked.label_agreement:.1%} of the predicted labels agree."
+    )
+    if checked.reference == "onnx":
+        return text
+    rounded = ", rounded to int8 by row" if manifest.compute == "int8" else ""
+    return (
+        f"{text} The pruned matrices in the file, decoded, equal the pruned ones in every "
+        f"weight{rounded}."
     )
 
 
-def _data(run: RunManifest) -> str:
+def _data(run: _Record) -> str:
     rows = [
         (use, f"`{_source(data)}`", f"{data.rows:,}", f"{data.truncated:,}")
         for use, data in (("training", run.train_data), ("validation", run.validation_data))
@@ -170,9 +212,15 @@ def _usage(manifest: ExportManifest) -> str:
     example = '"A text."'
     if manifest.task.text_pair_column is not None:
         example = '("A text.", "Its partner.")'
-    return _USAGE.format(
-        max_length=manifest.task.max_length, pad_token_id=manifest.pad_token_id, example=example
+    engine = manifest.format == "engine"
+    code = _USAGE.format(
+        max_length=manifest.task.max_length,
+        pad_token_id=manifest.pad_token_id,
+        example=example,
+        imports="import serve\n" if engine else "",
+        session=_ENGINE_SESSION if engine else 'session = ort.InferenceSession("model.onnx")',
     )
+    return (_ENGINE_NEEDS + code) if engine else code + _OPTIMUM
 
 
 def _limits(manifest: ExportManifest) -> str:
@@ -181,7 +229,7 @@ def _limits(manifest: ExportManifest) -> str:
         "The base model's licence applies, and so do the limits of its pretraining data.",
         f"Texts longer than {manifest.task.max_length} tokens must be cut, as above.",
     ]
-    if manifest.method != "finetune":
+    if manifest.method != "finetune" and manifest.format != "engine":
         limits.append(
             "Zeros make the file smaller once it is packed or compressed; stock ONNX Runtime "
             "computes with them all the same, so they do not make it faster."
@@ -190,6 +238,11 @@ def _limits(manifest: ExportManifest) -> str:
         limits.append(
             f"`{MODEL_FILE}` is small on disk only: a session rebuilds the weights in memory when "
             "it opens. With graph optimisation off, it does so at every call."
+        )
+    if manifest.format == "engine":
+        limits.append(
+            f"`{MODEL_FILE}` has operators of its own: ONNX Runtime opens it only with the "
+            "library above."
         )
     return "\n".join(f"- {limit}" for limit in limits)
 

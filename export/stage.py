@@ -12,12 +12,14 @@ from rich.console import Console
 from transformers import AutoTokenizer
 
 from export.bake import apply_masks, load_weights
+from export.engine import convert
 from export.graph import export_graph, graph_inputs
+from export.graph_file import write_graph
 from export.model_card import write_model_card
 from export.model_config import write_config, write_tokenizer
 from export.packed_graph import PackInitializers
 from export.verify import check_graph, check_weights, compare_with_pytorch
-from pipeline import __version__
+from pipeline import __version__, native
 from pipeline.artifacts.classifier import (
     TextClassifier,
     encoder_sha256,
@@ -41,8 +43,6 @@ from pipeline.errors import ArtifactError, ConfigurationError, DataError, ModelE
 
 __all__ = ["export_run"]
 
-# Protobuf's limit of one message, and so of one ONNX file without external data.
-_LARGEST_FILE_BYTES = 2**31 - 1
 _PACKAGES = ("numpy", "onnx", "onnx-ir", "onnxruntime", "onnxscript", "torch", "transformers")
 _RUN_RECORD = (
     "head",
@@ -67,46 +67,56 @@ def export_run(config: ExportConfig) -> ExportManifest:
         ArtifactError: the run directory is incomplete, corrupt, or was changed.
         ConfigurationError: the output directory is taken, or the run has nothing to pack.
         DataError: there are no validation texts to compare on.
-        MachineError: the disk is full.
+        MachineError: the disk is full, or the native library is missing that an engine export is
+            checked with.
         ModelError: the base model is missing, another one, or cannot be exported.
         VerificationError: the graph is wrong; nothing was written.
     """
+    source = config.run
+    assert source is not None
+    if config.format == "engine":
+        native.library_path()
     console = Console(file=sys.stderr)
     with (
         console.status("reading the run", spinner="line") as status,
         staged_directory(config.output_dir) as directory,
     ):
-        run = read_run(config.run)
-        if config.format == "packed" and run.method == "finetune":
+        run = read_run(source)
+        if config.format != "dense" and run.method == "finetune":
             raise ConfigurationError(
-                f"--format packed stores pruned weights, and {config.run} has none (it was "
-                "trained with --method finetune); use --format dense"
+                f"--format {config.format} stores pruned weights, and {source} has none (it "
+                "was trained with --method finetune); use --format dense"
             )
-        _check_hashes(config.run, run)
+        _check_hashes(source, run)
         texts = _validation_texts(config, run)
-        tokenizer = _load_tokenizer(config.run)
-        classifier, masks = _bake(config, run)
+        tokenizer = _load_tokenizer(source)
+        classifier, masks = _bake(config, source, run)
         inputs = graph_inputs(tokenizer.model_input_names, classifier)
 
         status.update("tracing the model")
         model = export_graph(classifier, tuple(masks), inputs, config.opset)
-        dtype: type[np.float16] | type[np.float32] = np.float32
+        _describe(model, config, run)
         encodings = dict.fromkeys(masks, "dense")
+        engine = None
         if config.format == "packed":
             status.update("packing the weights")
-            dtype = np.float16 if config.values == "fp16" else np.float32
-            packing = PackInitializers(masks, dtype)
+            packing = PackInitializers(masks, _dtype(config))
             packing(model)
             encodings = packing.encodings
-        _describe(model, config, run)
+        graph = ir.to_proto(model)
+        if config.format == "engine":
+            status.update("putting in the engine's operators")
+            converted = convert(graph, values=config.weight_values, compute=config.compute)
+            graph, engine = converted.model, converted.report
+            encodings.update(converted.encodings)
         write_tokenizer(directory, tokenizer, run.task.max_length)
         write_config(directory, classifier.encoder.config, run.task)
         path = directory / MODEL_FILE
-        _save(model, path)
+        write_graph(graph, path)
 
         status.update("checking against PyTorch")
         check_graph(path)
-        check_weights(path, classifier, masks, dtype)
+        check_weights(path, classifier, masks, config.weight_values)
         verification = compare_with_pytorch(
             path,
             classifier,
@@ -115,7 +125,8 @@ def export_run(config: ExportConfig) -> ExportManifest:
             inputs=inputs,
             max_length=run.task.max_length,
             pad_token_id=int(tokenizer.pad_token_id or 0),
-            tolerance=config.tolerance or (1e-2 if dtype is np.float16 else 1e-4),
+            tolerance=config.share_allowed,
+            engine=engine is not None,
         )
         manifest = ExportManifest(
             smp_pipeline_version=__version__,
@@ -132,9 +143,11 @@ def export_run(config: ExportConfig) -> ExportManifest:
             encodings=encodings,
             run={key: value for key, value in to_json(run).items() if key in _RUN_RECORD},
             versions=package_versions(_PACKAGES),
+            compute=config.compute if engine is not None else None,
+            engine=engine,
         )
         write_export_manifest(directory, manifest)
-        write_model_card(directory, manifest, run)
+        write_model_card(directory, manifest)
     return manifest
 
 
@@ -190,7 +203,7 @@ def _load_tokenizer(directory: Path) -> Any:
 
 
 def _bake(
-    config: ExportConfig, run: RunManifest
+    config: ExportConfig, directory: Path, run: RunManifest
 ) -> tuple[TextClassifier, dict[str, NDArray[np.bool_]]]:
     """The classifier with final weights, and the masks that are in them (none for finetune)."""
     model = config.model or run.base_model.id
@@ -199,17 +212,17 @@ def _bake(
     digest = encoder_sha256(encoder)
     if digest != run.base_model.sha256:
         raise ModelError(
-            f"--model {model} has weights of hash {digest[:12]}, the run {config.run} belongs to "
+            f"--model {model} has weights of hash {digest[:12]}, the run {directory} belongs to "
             f"{run.base_model.id} with hash {run.base_model.sha256[:12]}; give that model"
         )
     masks: dict[str, NDArray[np.bool_]] = {}
     if run.method == "finetune":
-        load_weights(encoder, config.run / WEIGHTS_FILE)
+        load_weights(encoder, directory / WEIGHTS_FILE)
     else:
-        masks = read_masks(config.run / MASKS_FILE)
-        _check_densities(config.run, run, masks)
+        masks = read_masks(directory / MASKS_FILE)
+        _check_densities(directory, run, masks)
         apply_masks(encoder, masks)
-    head = load_head(config.run / HEAD_FILE, run.head)
+    head = load_head(directory / HEAD_FILE, run.head)
     return TextClassifier(encoder, head, run.head).eval(), masks
 
 
@@ -225,6 +238,10 @@ def _check_densities(
         )
 
 
+def _dtype(config: ExportConfig) -> type[np.float16] | type[np.float32]:
+    return np.float16 if config.weight_values == "fp16" else np.float32
+
+
 def _describe(model: ir.Model, config: ExportConfig, run: RunManifest) -> None:
     """Say in the file what it is; no times and no paths, so that files can be reproduced."""
     model.metadata_props.update(
@@ -236,14 +253,5 @@ def _describe(model: ir.Model, config: ExportConfig, run: RunManifest) -> None:
             "smp_pipeline.base_model_sha256": run.base_model.sha256,
         }
     )
-
-
-def _save(model: ir.Model, path: Path) -> None:
-    tensors = (value.const_value for value in model.graph.initializers.values())
-    size_bytes = sum(tensor.nbytes for tensor in tensors if tensor is not None)
-    if size_bytes > _LARGEST_FILE_BYTES:
-        raise ModelError(
-            f"the graph has {size_bytes / 2**30:.1f} GiB of weights, one ONNX file holds 2 GiB, "
-            "and external data are not supported yet; try --format packed or a smaller base model"
-        )
-    path.write_bytes(ir.to_proto(model).SerializeToString(deterministic=True))
+    if config.format == "engine":
+        model.metadata_props["smp_pipeline.compute"] = config.compute

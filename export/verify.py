@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import onnx
@@ -11,13 +12,26 @@ from numpy.typing import NDArray
 from onnx.utils import Extractor
 from tokenizers import Encoding, Tokenizer
 
+from export.engine.blob import Values, decode, quantise
 from export.graph import OUTPUT
+from pipeline import native
 from pipeline.artifacts.classifier import TextClassifier
 from pipeline.artifacts.exported import Verification
 from pipeline.data import LabelledText
 from pipeline.errors import VerificationError
 
-__all__ = ["check_graph", "check_weights", "compare_with_pytorch"]
+__all__ = [
+    "LEAST_AGREEMENT",
+    "check_graph",
+    "check_weights",
+    "compare_with_pytorch",
+    "judge",
+    "open_graph",
+    "text_batches",
+]
+
+# Of the labels on real texts. Rounding flips those that are undecided anyway, hardly any other.
+LEAST_AGREEMENT = 0.95
 
 _BATCH_SIZE = 16
 _ENCODING_FIELDS = {
@@ -47,12 +61,12 @@ def check_weights(
     path: Path,
     classifier: TextClassifier,
     masks: Mapping[str, NDArray[np.bool_]],
-    dtype: type[np.float16] | type[np.float32],
+    values: Values,
 ) -> None:
-    """Compare every pruned matrix in the file, decoded by ONNX Runtime, with the baked one.
+    """Compare every pruned matrix in the file, decoded, with the baked one.
 
-    Equal bit for bit (after rounding to ``dtype``), and zero wherever the mask removes a weight:
-    so the sparsity in the file is that of the masks.
+    Equal bit for bit (after rounding as ``values`` says), and zero wherever the mask removes a
+    weight: so the sparsity in the file is that of the masks.
 
     Raises:
         VerificationError: a matrix differs.
@@ -61,10 +75,10 @@ def check_weights(
     parameters = dict(classifier.encoder.named_parameters())
     for name, mask in masks.items():
         stored = _stored_weight(extractor, name)
-        baked = parameters[name].detach().numpy().astype(dtype).astype(np.float32)
+        baked = parameters[name].detach().numpy()
         # Square matrices stored either way round are told apart by their values.
         for candidate in (stored.T, stored):
-            if candidate.shape == baked.shape and np.array_equal(candidate, baked):
+            if candidate.shape == baked.shape and _is_stored(candidate, baked, values):
                 break
         else:
             raise VerificationError(
@@ -78,9 +92,19 @@ def check_weights(
             )
 
 
+def _is_stored(stored: NDArray[np.float32], baked: NDArray[np.float32], values: Values) -> bool:
+    if np.array_equal(stored, baked):  # what the engine leaves to ONNX Runtime is not rounded
+        return True
+    if values == "int8":
+        rounded, scales = quantise(baked)
+        return np.array_equal(stored, rounded * scales[:, None])
+    return values == "fp16" and np.array_equal(stored, baked.astype(np.float16))
+
+
 def _stored_weight(extractor: Extractor, name: str) -> NDArray[np.float32]:
     if name in extractor.initializers:
-        return np.asarray(onnx.numpy_helper.to_array(extractor.initializers[name]))
+        array = onnx.numpy_helper.to_array(extractor.initializers[name])
+        return decode(array) if array.dtype == np.uint8 else np.asarray(array)
     try:
         decoder = extractor.extract_model([], [name])
     except ValueError as error:
@@ -104,11 +128,9 @@ def compare_with_pytorch(
     max_length: int,
     pad_token_id: int,
     tolerance: float,
+    engine: bool = False,
 ) -> Verification:
-    """Compare logits of ONNX Runtime and PyTorch on real texts.
-
-    In padded batches, on one text alone, and on one input of the full length, tokenised as the
-    benchmark and the service do.
+    """Compare logits of ONNX Runtime and PyTorch on real texts (:func:`text_batches`).
 
     Args:
         path: model.onnx.
@@ -119,9 +141,67 @@ def compare_with_pytorch(
         max_length: tokens after which a text is cut.
         pad_token_id: the id that pads ``input_ids``.
         tolerance: allowed difference as a share of max(1, largest absolute logit).
+        engine: the graph has operators of the engine; then the predicted labels count too.
 
     Raises:
+        MachineError: the engine's library is missing.
         VerificationError: the logits differ by more, or are not finite.
+    """
+    session = open_graph(path, engine=engine)
+    expected, found = [], []
+    batches = text_batches(
+        tokenizer_path, texts, inputs=inputs, max_length=max_length, pad_token_id=pad_token_id
+    )
+    for batch in batches:
+        with torch.inference_mode():
+            tensors = {name: torch.from_numpy(array) for name, array in batch.items()}
+            expected.append(classifier(**tensors).numpy())
+        found.append(np.asarray(session.run([OUTPUT], batch)[0]))
+    return judge(
+        np.concatenate(expected),
+        np.concatenate(found),
+        len(texts),
+        tolerance,
+        least_agreement=LEAST_AGREEMENT if engine else 0.0,
+    )
+
+
+def open_graph(path: Path, *, engine: bool) -> ort.InferenceSession:
+    """Open an ONNX file.
+
+    Raises:
+        MachineError: the engine's library is missing.
+        VerificationError: ONNX Runtime refuses it.
+    """
+    options = ort.SessionOptions()
+    options.log_severity_level = 4  # errors are raised; no lines of its own beside ours
+    if engine:
+        native.register(options)
+    try:
+        return ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    except Exception as error:  # ONNX Runtime's exceptions share no other base
+        reason = str(error).strip().partition("\n")[0]
+        raise VerificationError(f"onnxruntime cannot open {path.name} ({reason})") from error
+
+
+def text_batches(
+    tokenizer_path: Path,
+    texts: LabelledText,
+    *,
+    inputs: Sequence[str],
+    max_length: int,
+    pad_token_id: int,
+) -> list[dict[str, NDArray[np.int64]]]:
+    """Texts in padded batches, then one text alone, then one input of the full length.
+
+    They are tokenised as the benchmark and the service do.
+
+    Args:
+        tokenizer_path: tokenizer.json.
+        texts: the texts.
+        inputs: the graph's inputs.
+        max_length: tokens after which a text is cut.
+        pad_token_id: the id that pads ``input_ids``.
     """
     tokenizer = Tokenizer.from_file(str(tokenizer_path))
     tokenizer.no_padding()
@@ -135,15 +215,7 @@ def compare_with_pytorch(
     ]
     alone = _collate(encodings[:1], inputs, pad_token_id)
     longest = {name: np.resize(ids, (1, max_length)) for name, ids in alone.items()}
-
-    session = ort.InferenceSession(str(path), providers=["CPUExecutionProvider"])
-    expected, found = [], []
-    for batch in [*batches, alone, longest]:
-        with torch.inference_mode():
-            tensors = {name: torch.from_numpy(array) for name, array in batch.items()}
-            expected.append(classifier(**tensors).numpy())
-        found.append(np.asarray(session.run([OUTPUT], batch)[0]))
-    return _compare(np.concatenate(expected), np.concatenate(found), len(texts), tolerance)
+    return [*batches, alone, longest]
 
 
 def _collate(
@@ -159,19 +231,48 @@ def _collate(
     return batch
 
 
-def _compare(
-    expected: NDArray[np.float32], found: NDArray[np.float32], texts: int, tolerance: float
+def judge(
+    expected: NDArray[np.float32],
+    found: NDArray[np.float32],
+    texts: int,
+    tolerance: float,
+    *,
+    least_agreement: float = 0.0,
+    reference: Literal["pytorch", "onnx"] = "pytorch",
 ) -> Verification:
+    """Decide whether logits are close enough.
+
+    Args:
+        expected: float32 [rows, outputs], of the reference.
+        found: float32 [rows, outputs], of the exported graph.
+        texts: how many of the rows are texts; the first ones.
+        tolerance: allowed difference as a share of max(1, largest absolute logit).
+        least_agreement: smallest allowed share of texts with the same label.
+        reference: what computed ``expected``.
+
+    Raises:
+        VerificationError: they are not.
+    """
+    names = {"pytorch": "PyTorch", "onnx": "the original graph"}
     largest = float(np.max(np.abs(found - expected)))
     allowed = tolerance * max(1.0, float(np.max(np.abs(expected))))
     if not largest <= allowed:  # also where the difference is NaN
+        where = f"{texts} validation texts" if texts else "made-up inputs"
         raise VerificationError(
-            f"ONNX Runtime and PyTorch differ by {largest:.3g} in a logit on {texts} validation "
-            f"texts, {allowed:.3g} is allowed; nothing was written. Allow more with --tolerance, "
-            "or, with --format packed, store the weights with --values fp32"
+            f"ONNX Runtime and {names[reference]} differ by {largest:.3g} in a logit on {where}, "
+            f"{allowed:.3g} is allowed; nothing was written. Allow more with "
+            "--tolerance, or store the weights with --values fp32 (with --format engine: and "
+            "--compute fp32)"
         )
     agreement = 1.0
     if expected.shape[1] > 1:
-        same = expected[:texts].argmax(axis=1) == found[:texts].argmax(axis=1)
+        rows = texts or len(expected)
+        same = expected[:rows].argmax(axis=1) == found[:rows].argmax(axis=1)
         agreement = float(np.mean(same))
-    return Verification(texts, largest, allowed, agreement)
+    if texts and agreement < least_agreement:
+        raise VerificationError(
+            f"only {agreement:.1%} of {texts} validation texts get the label that "
+            f"{names[reference]} gives them, {least_agreement:.0%} are needed; nothing was "
+            "written. Use --compute fp32, or more texts (--verification-samples)"
+        )
+    return Verification(texts, largest, allowed, agreement, reference)

@@ -100,9 +100,11 @@ def export(dry_run: DryRun = False, json: Json = False, **values: Any) -> None:
     """Bake a run's masks into the frozen weights and write a verified ONNX model directory.
 
     ONNX Runtime is compared with PyTorch on real texts first; if they differ beyond --tolerance,
-    nothing is written.
+    nothing is written. With --from-onnx, an ONNX file with sparse weights is converted instead.
 
-    Example: smp-pipeline export runs/reviews --format packed --output-dir models/reviews
+    Example: smp-pipeline export runs/reviews --format engine --output-dir models/reviews
+
+    Example: smp-pipeline export --from-onnx model.onnx --format engine --output-dir models/fast
     """
     _stage("export", ExportConfig, values, dry_run=dry_run, as_json=json)
 
@@ -182,16 +184,28 @@ def _is_done(config: Any) -> bool:
 @app.command()
 def info(
     path: Annotated[
-        Path, typer.Argument(help="A run directory, a model directory or a bench.json.")
-    ],
+        Path | None, typer.Argument(help="A run directory, a model directory or a bench.json.")
+    ] = None,
+    native: Annotated[
+        bool,
+        typer.Option(
+            "--native", help="Print the path of the shared library that --format engine needs."
+        ),
+    ] = False,
     as_json: Json = False,
 ) -> None:
     """Say what a run directory, a model directory or a bench.json holds.
 
     Example: smp-pipeline info runs/reviews
     """
-    from pipeline.info import describe, print_description
+    from pipeline.info import describe, describe_native, print_description
 
+    if native == (path is not None):
+        raise ConfigurationError("info takes PATH or --native; give one of the two")
+    if path is None:
+        library = describe_native()
+        print(json.dumps(library, indent=2) if as_json else library["path"])
+        return
     description = describe(path)
     if as_json:
         print(json.dumps(description, indent=2))

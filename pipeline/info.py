@@ -7,12 +7,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from pipeline import native
 from pipeline.artifacts import exported, run
 from pipeline.artifacts.files import directory_size_bytes
 from pipeline.artifacts.manifest import to_json
 from pipeline.errors import ArtifactError
 
-__all__ = ["describe", "print_description"]
+__all__ = ["describe", "describe_native", "print_description", "print_exported"]
 
 
 def describe(path: Path) -> dict[str, Any]:
@@ -37,6 +38,17 @@ def describe(path: Path) -> dict[str, Any]:
             "give what train, export or bench wrote"
         )
     return {"path": str(path), "kind": kind, "size_bytes": directory_size_bytes(path), **facts}
+
+
+def describe_native() -> dict[str, Any]:
+    """The native library's ``path``, the ``isa`` (instruction set) it uses, and its ``version``.
+
+    Raises:
+        ConfigurationError: SMP_ENGINE_ISA asks for an instruction set that cannot be had.
+        MachineError: the library is missing or cannot be loaded.
+    """
+    path = str(native.library_path())
+    return {"path": path, "isa": native.isa(), "version": native.version()}
 
 
 def _kind(manifest: Path) -> str | None:
@@ -85,6 +97,38 @@ def print_description(facts: Mapping[str, Any]) -> None:
         console.print(densities)
 
 
+def print_exported(directory: Path, facts: Mapping[str, Any]) -> None:
+    """Print what an export gave as a table on stdout.
+
+    Args:
+        directory: where it wrote to.
+        facts: its result, as plain JSON types: a manifest, or what is known of an ONNX file that
+            has none.
+    """
+    from rich.console import Console
+    from rich.table import Table
+
+    if (directory / exported.MANIFEST_FILE).is_file():
+        print_description(describe(directory))
+        return
+    table = Table(show_header=False, title=str(directory), title_justify="left")
+    sizes = (facts["size_bytes"], facts["original_size_bytes"])
+    table.add_row("model.onnx", f"{sizes[0]:,} bytes (the original {sizes[1]:,})")
+    table.add_row("format", f"engine, {facts['compute']}")
+    table.add_row(*_agreement(facts["verification"]))
+    Console().print(table)
+
+
+def _agreement(verification: Mapping[str, Any]) -> tuple[str, str]:
+    names = {"pytorch": "against PyTorch", "onnx": "against the original"}
+    inputs = f"{verification['texts']} texts" if verification["texts"] else "made-up inputs"
+    return (
+        names[verification["reference"]],
+        f"{inputs}, logits within {verification['largest_logit_difference']:.2g}, "
+        f"{verification['label_agreement']:.1%} same labels",
+    )
+
+
 def _rows(facts: Mapping[str, Any]) -> list[tuple[str, str]]:
     task, base = facts["task"], facts["base_model"]
     rows = [
@@ -101,15 +145,10 @@ def _rows(facts: Mapping[str, Any]) -> list[tuple[str, str]]:
         for name, value in facts["metrics"].items():
             rows.append((f"validation {name}", "nan" if value is None else f"{value:.4f}"))
     else:
-        verification = facts["verification"]
+        compute = f", {facts['compute']}" if facts["compute"] else ""
         rows += [
-            ("format", f"{facts['format']}, opset {facts['opset']}"),
+            ("format", f"{facts['format']}{compute}, opset {facts['opset']}"),
             ("inputs", ", ".join(facts["inputs"])),
-            (
-                "against PyTorch",
-                f"{verification['texts']} texts, logits within "
-                f"{verification['largest_logit_difference']:.2g}, "
-                f"{verification['label_agreement']:.1%} same labels",
-            ),
+            _agreement(facts["verification"]),
         ]
     return rows

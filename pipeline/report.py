@@ -1,6 +1,5 @@
 """What people read of a benchmark: the table on the terminal, the Markdown report, the plot."""
 
-from collections.abc import Sequence
 from pathlib import Path
 
 from rich import box
@@ -11,6 +10,8 @@ from rich.text import Text
 
 from pipeline.artifacts.benchmark import Benchmark, Estimate, LatencyCell, write_benchmark
 from pipeline.artifacts.files import staged_file
+from pipeline.markdown import markdown_table, plain
+from pipeline.operator_report import operator_section, operator_table, plan_lines
 
 __all__ = ["benchmark_table", "markdown_report", "print_benchmark", "write_report"]
 
@@ -79,7 +80,12 @@ def benchmark_table(benchmark: Benchmark) -> Group:
         f"Latency: {_cell_name(cell)}, {_threads(benchmark)}; the other cells are in the report. "
         f"Size is that of the whole directory; {metric} is over {benchmark.data.rows} texts."
     ]
-    return Group(table, *(Text(line) for line in lines + _warnings(benchmark)))
+    parts: list[Table | Text] = [table, *map(Text, lines + _warnings(benchmark))]
+    for model in benchmark.models:
+        if model.profile is not None:
+            parts.append(operator_table(model.name, model.profile))
+            parts += map(Text, plan_lines(model.profile))
+    return Group(*parts)
 
 
 def _two_lines(estimate: Estimate, digits: int) -> str:
@@ -124,7 +130,7 @@ def markdown_report(benchmark: Benchmark, *, plot: str) -> str:
     """
     sections = [
         "# Benchmark",
-        "\n".join(f"> {_plain(line)}\n" for line in _warnings(benchmark)).strip(),
+        "\n".join(f"> {plain(line)}\n" for line in _warnings(benchmark)).strip(),
         f"![{benchmark.task.metric} against latency and size]({plot})",
         "## Size, load time and memory",
         _size_section(benchmark),
@@ -132,23 +138,11 @@ def markdown_report(benchmark: Benchmark, *, plot: str) -> str:
         _quality_section(benchmark),
         "## Latency",
         _latency_section(benchmark),
+        operator_section(benchmark),
         "## Conditions",
         _conditions_section(benchmark),
     ]
     return "\n\n".join(section for section in sections if section) + "\n"
-
-
-def _markdown_table(headers: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """A Markdown table; the first column is text, the others are numbers."""
-    lines = [list(headers), ["---", *["---:"] * (len(headers) - 1)], *rows]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
-
-
-def _plain(text: str) -> str:
-    """Text that Markdown leaves as it is, also within a table."""
-    for character in "\\|`*_[]<>":
-        text = text.replace(character, f"\\{character}")
-    return text.replace("\n", " ")
 
 
 def _range(estimate: Estimate, digits: int) -> str:
@@ -163,7 +157,7 @@ def _size_section(benchmark: Benchmark) -> str:
     ]
     rows = [
         [
-            _plain(model.name),
+            plain(model.name),
             model.format,
             model.method,
             f"{model.density:.4g}",
@@ -178,7 +172,7 @@ def _size_section(benchmark: Benchmark) -> str:
     ]
     processes = benchmark.models[0].startup.processes
     return (
-        f"{_markdown_table(headers, rows)}\n\nLoad time and memory are medians over {processes} "
+        f"{markdown_table(headers, rows)}\n\nLoad time and memory are medians over {processes} "
         "fresh processes that open the model and run one batch. Peak memory is what the model "
         "adds to a process that has the libraries loaded."
     )
@@ -188,7 +182,7 @@ def _quality_section(benchmark: Benchmark) -> str:
     names = list(benchmark.models[0].metrics)
     rows = [
         [
-            _plain(model.name),
+            plain(model.name),
             *(_range(model.metrics[name], 4) for name in names),
             str(model.truncated),
         ]
@@ -196,8 +190,8 @@ def _quality_section(benchmark: Benchmark) -> str:
     ]
     data = benchmark.data
     return (
-        f"{_markdown_table(['model', *names, 'texts cut'], rows)}\n\n"
-        f"{data.rows} examples of {_plain(data.source)} (SHA-256 {data.sha256}), with 95 % "
+        f"{markdown_table(['model', *names, 'texts cut'], rows)}\n\n"
+        f"{data.rows} examples of {plain(data.source)} (SHA-256 {data.sha256}), with 95 % "
         "bootstrap intervals over the examples. The intervals are each model's own: that two of "
         "them overlap does not show that the models are equally good."
     )
@@ -212,7 +206,7 @@ def _latency_section(benchmark: Benchmark) -> str:
             cell = model.latency[index]
             rows.append(
                 [
-                    _plain(model.name),
+                    plain(model.name),
                     _range(cell.p50_ms, 2),
                     f"{cell.p90_ms:.2f}",
                     f"{cell.p99_ms:.2f}",
@@ -222,7 +216,7 @@ def _latency_section(benchmark: Benchmark) -> str:
             )
         parts.append(
             f"### {_cell_name(benchmark.models[0].latency[index])}\n\n"
-            f"{_markdown_table(headers, rows)}\n\n"
+            f"{markdown_table(headers, rows)}\n\n"
             f"Steadiness of the first model: coefficient of variation "
             f"{noise.coefficient_of_variation:.3f}, drift {noise.drift:+.3f}"
             f"{' (**noisy**)' if noise.noisy else ''}."
@@ -254,4 +248,4 @@ def _conditions_section(benchmark: Benchmark) -> str:
         "finished": benchmark.created,
     }
     facts |= {f"hash of {model.name}": model.model_sha256 for model in benchmark.models}
-    return "\n".join(f"- {_plain(name)}: {_plain(value)}" for name, value in facts.items())
+    return "\n".join(f"- {plain(name)}: {plain(value)}" for name, value in facts.items())

@@ -65,14 +65,15 @@ def run_stage(name: str, config: Config, *, as_json: bool) -> bool:
             from serve.session import import_onnxruntime
 
             import_onnxruntime()
-            from export import export_run
-            from pipeline.info import describe, print_description
+            from export import convert_file, export_run
+            from pipeline.info import print_exported
 
-            exported = export_run(config)
+            exported = export_run(config) if config.from_onnx is None else convert_file(config)
             print(f"wrote {config.output_dir}", file=sys.stderr)
-            _show(
-                as_json, to_json(exported), lambda: print_description(describe(config.output_dir))
-            )
+            if exported.engine is not None:
+                print(exported.engine.summary(), file=sys.stderr)
+            facts = to_json(exported)
+            _show(as_json, facts, lambda: print_exported(config.output_dir, facts))
         case BenchConfig():
             from pipeline.report import print_benchmark, write_report
             from serve.bench import run_benchmark

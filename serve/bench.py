@@ -13,7 +13,13 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from pipeline import __version__
-from pipeline.artifacts.benchmark import Benchmark, BenchmarkData, BenchmarkTask, ModelResult
+from pipeline.artifacts.benchmark import (
+    Benchmark,
+    BenchmarkData,
+    BenchmarkTask,
+    ModelResult,
+    OperatorProfile,
+)
 from pipeline.artifacts.files import sha256_file
 from pipeline.artifacts.manifest import to_json
 from pipeline.config import BenchConfig
@@ -22,6 +28,7 @@ from pipeline.errors import ArtifactError, ConfigurationError, DataError
 from pipeline.machine import describe_machine
 from pipeline.metrics import METRICS
 from serve.latency import fixed_length_inputs, time_grid
+from serve.operators import measure_operators
 from serve.predict import predict, score
 from serve.session import Session, open_session
 from serve.size import measure_size
@@ -94,6 +101,7 @@ def run_benchmark(config: BenchConfig) -> Benchmark:
             seed=config.seed,
             advance=stage("latency", cells * config.repetitions),
         )
+        profiles = _profile(config, sessions, stage)
         advance = stage("intervals", len(sessions))
         metrics = []
         for predictions, _ in predicted:
@@ -134,10 +142,37 @@ def run_benchmark(config: BenchConfig) -> Benchmark:
                 metrics=metrics[index],
                 latency=latency[index],
                 predictions=predicted[index][0],
+                profile=profiles[index],
             )
             for index, session in enumerate(sessions)
         ),
     )
+
+
+def _profile(
+    config: BenchConfig,
+    sessions: Sequence[Session],
+    stage: Callable[[str, int], Callable[..., None]],
+) -> list[OperatorProfile | None]:
+    """Kernels and time by operator in the grid's first cell, of the models that are to have it."""
+    wanted = [config.profile or session.manifest.format == "engine" for session in sessions]
+    if not any(wanted):
+        return [None] * len(sessions)
+    advance = stage("time by operator", sum(wanted))
+    profiles: list[OperatorProfile | None] = []
+    for session, is_wanted in zip(sessions, wanted, strict=True):
+        profiles.append(
+            measure_operators(
+                session.directory,
+                threads=session.threads,
+                batch_size=config.batch_sizes[0],
+                sequence_length=config.sequence_lengths[0],
+            )
+            if is_wanted
+            else None
+        )
+        advance(int(is_wanted))
+    return profiles
 
 
 def _progress() -> Progress:

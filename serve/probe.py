@@ -4,45 +4,32 @@ Run as ``python -m serve.probe DIRECTORY THREADS BATCH_SIZE SEQUENCE_LENGTH``; p
 JSON. A fresh process, because memory that an earlier model freed would hide the peak of the next.
 """
 
-import json
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 
-import numpy as np
 import psutil
 
-from pipeline.errors import PipelineError
+from serve.child import made_up_inputs, print_measured
 from serve.session import import_onnxruntime, open_session
 
-__all__ = ["main"]
+__all__: list[str] = []
 
 _STATUS = Path("/proc/self/status")
 
 
-def main(arguments: list[str]) -> int:
-    """Measure and print; 2 with one line on stderr for an error of the user's."""
-    directory, threads, batch_size, sequence_length = arguments
-    try:
-        import_onnxruntime()
-        baseline_rss_bytes = psutil.Process().memory_info().rss
-        session = open_session(Path(directory), threads=int(threads))
-        shape = (int(batch_size), int(sequence_length))
-        ids = np.arange(shape[0] * shape[1], dtype=np.int64).reshape(shape)
-        inputs = {name: np.zeros(shape, dtype=np.int64) for name in session.manifest.inputs}
-        inputs["input_ids"] = ids % session.vocabulary_size
-        if "attention_mask" in inputs:
-            inputs["attention_mask"] = np.ones(shape, dtype=np.int64)
-        session.run(inputs)
-    except PipelineError as error:
-        print(error, file=sys.stderr)
-        return 2
-    measured = {
+def _measure(
+    directory: Path, threads: int, batch_size: int, sequence_length: int
+) -> Mapping[str, float]:
+    import_onnxruntime()
+    baseline_rss_bytes = psutil.Process().memory_info().rss
+    session = open_session(directory, threads=threads)
+    session.run(made_up_inputs(session, batch_size, sequence_length))
+    return {
         "load_ms": session.load_ms,
         "baseline_rss_bytes": baseline_rss_bytes,
         "peak_rss_bytes": _peak_rss_bytes(),
     }
-    print(json.dumps(measured))
-    return 0
 
 
 def _peak_rss_bytes() -> int:
@@ -61,4 +48,4 @@ def _peak_rss_bytes() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    sys.exit(print_measured(_measure, sys.argv[1:]))

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from tokenizers import Encoding, Tokenizer
 
+from pipeline import native
 from pipeline.artifacts.exported import (
     MODEL_FILE,
     TOKENIZER_FILE,
@@ -137,17 +138,27 @@ class Session:
             return np.empty((0, self.outputs), dtype=np.float32)
         return self.run(self.collate(self.encode(texts, pairs)).inputs)
 
+    def end_profiling(self) -> Path:
+        """Stop ONNX Runtime's profiler and write its events; returns the JSON file."""
+        return Path(self._runtime_session.end_profiling())
 
-def open_session(directory: Path, *, threads: int = 0) -> Session:
+
+def open_session(
+    directory: Path, *, threads: int = 0, profile_prefix: str | None = None
+) -> Session:
     """Open a model directory on the CPU and check that it is whole.
 
     Args:
         directory: what `smp-pipeline export` wrote.
         threads: intra-op threads; 0 takes all cores that the process may use.
+        profile_prefix: have ONNX Runtime profile all runs into a file whose path starts so; see
+            :meth:`Session.end_profiling`.
 
     Raises:
         ArtifactError: a file is missing, corrupt, or does not fit the manifest.
-        MachineError: ONNX Runtime is not installed, or twice.
+        ConfigurationError: SMP_ENGINE_ISA asks for an instruction set that cannot be had.
+        MachineError: ONNX Runtime is not installed, or twice; or the model is of the format
+            ``engine`` and the native library is missing.
     """
     onnxruntime = import_onnxruntime()
     manifest = read_exported(directory)
@@ -165,6 +176,11 @@ def open_session(directory: Path, *, threads: int = 0) -> Session:
     options.log_severity_level = 4  # errors are raised; no lines of its own beside ours
     # Without it, idle worker threads spin on after a run and slow down whatever runs next.
     options.add_session_config_entry("session.force_spinning_stop", "1")
+    if profile_prefix is not None:
+        options.enable_profiling = True
+        options.profile_file_prefix = profile_prefix
+    if manifest.format == "engine":
+        native.register(options)
     start = time.perf_counter()
     try:
         runtime_session = onnxruntime.InferenceSession(

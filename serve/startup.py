@@ -1,15 +1,12 @@
 """Load time and peak memory of models, each measured in processes of its own."""
 
-import json
 import statistics
-import subprocess
-import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from random import Random
 
 from pipeline.artifacts.benchmark import Startup
-from pipeline.errors import MachineError
+from serve.child import run_child
 
 __all__ = ["PROCESSES", "measure_startups", "probe"]
 
@@ -64,17 +61,8 @@ def probe(
     Raises:
         MachineError: the process failed or was killed.
     """
-    # -P keeps the current directory off the import path: a serve/ that lies there is not ours.
-    command = [sys.executable, "-P", "-m", "serve.probe", str(directory.resolve())]
-    command += [str(threads), str(batch_size), str(sequence_length)]
-    result = subprocess.run(
-        command, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False
+    numbers = (threads, batch_size, sequence_length)
+    measured: Mapping[str, float] = run_child(
+        "serve.probe", directory, numbers, what="its load time and memory"
     )
-    if result.returncode != 0:
-        lines = result.stderr.strip().splitlines()
-        reason = lines[-1] if lines else f"exit code {result.returncode}"
-        if result.returncode < 0:
-            reason = f"killed by signal {-result.returncode}; is there enough memory?"
-        raise MachineError(f"{directory}: measuring its load time and memory failed: {reason}")
-    measured: Mapping[str, float] = json.loads(result.stdout.strip().splitlines()[-1])
     return measured

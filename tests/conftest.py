@@ -68,6 +68,18 @@ def write_reviews(path: Path, count: int, seed: int, labels: tuple[str, str] = (
 
 
 @pytest.fixture(scope="session")
+def native_library() -> Path:
+    """The native library's path; the test is skipped where no compiler built it."""
+    from pipeline.errors import MachineError
+    from pipeline.native import library_path
+
+    try:
+        return library_path()
+    except MachineError as error:
+        pytest.skip(str(error))
+
+
+@pytest.fixture(scope="session")
 def tiny_bert(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A directory with a random two-layer BERT (hidden size 32) and its tokenizer."""
     import torch

@@ -10,6 +10,9 @@ from pathlib import Path
 import pytest
 from transformers import BertConfig, BertModel
 
+from pipeline.errors import MachineError
+from pipeline.native import library_path
+
 ROOT = Path(__file__).parents[1]
 # In the order in which a user goes through them: each finds what the one before it wrote.
 PAGES = ("train", "export", "bench", "ci-gate")
@@ -18,6 +21,14 @@ PAGES = ("train", "export", "bench", "ci-gate")
 def commands(page: str) -> list[str]:
     text = (ROOT / "docs" / f"{page}.md").read_text(encoding="utf-8")
     return re.findall(r"^```bash\n(.*?)^```$", text, flags=re.MULTILINE | re.DOTALL)
+
+
+def has_native_library() -> bool:
+    try:
+        library_path()
+    except MachineError:
+        return False
+    return True
 
 
 @pytest.mark.slow
@@ -30,10 +41,13 @@ def test_the_commands_of_all_pages_run_in_turn(tiny_bert, reviews, tmp_path):
         shutil.copy(source, tmp_path / name)
     scripts = Path(sys.executable).parent
     environment = {**os.environ, "PATH": f"{scripts}{os.pathsep}{os.environ['PATH']}"}
+    built = has_native_library()
     for page in PAGES:
         blocks = commands(page)
         assert blocks, page
         for block in blocks:
+            if "--format engine" in block and not built:
+                continue
             done = subprocess.run(
                 ["bash", "-euo", "pipefail", "-c", block],
                 cwd=tmp_path,

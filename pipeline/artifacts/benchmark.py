@@ -18,7 +18,10 @@ __all__ = [
     "Estimate",
     "LatencyCell",
     "Machine",
+    "MatrixPlan",
     "ModelResult",
+    "OperatorProfile",
+    "OperatorTime",
     "Predictions",
     "SizeOnDisk",
     "Startup",
@@ -115,13 +118,65 @@ class Predictions:
 
 
 @dataclass(frozen=True)
+class MatrixPlan:
+    """How the native library multiplies with one matrix.
+
+    Attributes:
+        matrix: its name in the graph.
+        kernel: the kernel that was chosen.
+        density: kept weights over all weights, in [0, 1].
+    """
+
+    matrix: str
+    kernel: str
+    density: float
+
+
+@dataclass(frozen=True)
+class OperatorTime:
+    """All operators of one type in one run.
+
+    Attributes:
+        operator: the ONNX operator type.
+        calls: how many there are in a run, after ONNX Runtime's own optimisation.
+        ms: the time that they took together, the mean over the runs.
+    """
+
+    operator: str
+    calls: float
+    ms: float
+
+
+@dataclass(frozen=True)
+class OperatorProfile:
+    """Where the time of one model goes, in one cell of the grid.
+
+    Attributes:
+        batch_size, sequence_length: the cell.
+        runs: profiled runs; their times are not among the latencies.
+        operators: the longest first, from ONNX Runtime's profiler, which takes time of its own.
+        isa: the instruction set of the native library; None for a model without it.
+        plan: one entry a matrix of the native library's operators.
+        stages_ms: stage within the native library's operators -> time in a run, the mean.
+    """
+
+    batch_size: int
+    sequence_length: int
+    runs: int
+    operators: tuple[OperatorTime, ...]
+    isa: str | None
+    plan: tuple[MatrixPlan, ...]
+    stages_ms: Mapping[str, float]
+
+
+@dataclass(frozen=True)
 class ModelResult:
     """Everything that was measured of one model.
 
     Attributes:
         name: the directory's name, made unique within the benchmark.
         directory: as it was given.
-        format: how the export stored the weights, ``dense`` or ``packed``.
+        format: how the export stored the weights: ``dense``, ``packed`` or ``engine``.
         method: how the model was trained.
         density: kept weights over all weights of the pruned matrices.
         base_model: id of the pretrained model.
@@ -132,6 +187,8 @@ class ModelResult:
         metrics: metric name -> value; the task's own metric is the first.
         latency: one entry a cell of the grid.
         predictions: per example.
+        profile: kernels and time by operator; None where they were not asked for, and in files
+            from before there were any.
     """
 
     name: str
@@ -147,6 +204,7 @@ class ModelResult:
     metrics: Mapping[str, Estimate]
     latency: tuple[LatencyCell, ...]
     predictions: Predictions
+    profile: OperatorProfile | None = None
 
 
 @dataclass(frozen=True)

@@ -21,8 +21,11 @@ from pipeline.artifacts.run import BaseModel, TaskLayout
 from pipeline.errors import ArtifactError
 
 __all__ = [
+    "KIND",
+    "MANIFEST_FILE",
     "MODEL_FILE",
     "TOKENIZER_FILE",
+    "EngineReport",
     "ExportManifest",
     "Verification",
     "read_exported",
@@ -38,19 +41,58 @@ TOKENIZER_FILE = "tokenizer.json"
 
 @dataclass(frozen=True)
 class Verification:
-    """How far ONNX Runtime and PyTorch agree on real validation texts.
+    """How far the exported graph agrees with what it was made from.
 
     Attributes:
         texts: number of texts compared.
         largest_logit_difference: over all texts and logits.
         tolerance: what was allowed.
         label_agreement: share of texts with the same predicted label, in [0, 1]; 1 for regression.
+        reference: what computed the logits to compare with: PyTorch, or the ONNX file that was
+            converted, in ONNX Runtime.
     """
 
     texts: int
     largest_logit_difference: float
     tolerance: float
     label_agreement: float
+    reference: Literal["pytorch", "onnx"] = "pytorch"
+
+
+@dataclass(frozen=True)
+class EngineReport:
+    """What of a graph the engine's operators compute.
+
+    Attributes:
+        encoder_layers: encoder layers that were found.
+        encoder_nodes: operators that compute them: one for all that follow each other.
+        linear_layers: linear layers beside those, each an operator.
+        density: share of all those weights that is not zero.
+        left: weight of a linear layer that stays an ONNX operator -> why.
+    """
+
+    encoder_layers: int
+    encoder_nodes: int
+    linear_layers: int
+    density: float
+    left: Mapping[str, str]
+
+    def summary(self) -> str:
+        """What was found, for people, in one line."""
+        found = []
+        if self.encoder_layers:
+            operators = (
+                "1 operator" if self.encoder_nodes == 1 else f"{self.encoder_nodes} operators"
+            )
+            found.append(f"{self.encoder_layers} encoder layers in {operators}")
+        if self.linear_layers:
+            found.append(f"{self.linear_layers} linear layers in an operator each")
+        parts = [", ".join(found), f"density {self.density:.3g}"]
+        if self.left:
+            name, why = next(iter(self.left.items()))
+            more = f" and {len(self.left) - 1} more" if len(self.left) > 1 else ""
+            parts.append(f"left to ONNX Runtime: {name} ({why}){more}")
+        return "; ".join(parts)
 
 
 @dataclass(frozen=True)
@@ -72,10 +114,12 @@ class ExportManifest:
         encodings: parameter name -> how it is stored (``dense``, ``bitmap``, ``gaps``).
         run: the training run's settings, metrics, data and versions, for the record.
         versions: package -> version at export.
+        compute: how the engine's operators compute; None for other formats.
+        engine: what the engine's operators compute; None for other formats.
     """
 
     smp_pipeline_version: str
-    format: Literal["dense", "packed"]
+    format: Literal["dense", "packed", "engine"]
     method: str
     density: float
     opset: int
@@ -88,6 +132,8 @@ class ExportManifest:
     encodings: Mapping[str, str]
     run: Mapping[str, Any]
     versions: Mapping[str, str]
+    compute: Literal["int8", "fp32"] | None = None
+    engine: EngineReport | None = None
 
 
 def write_export_manifest(directory: Path, manifest: ExportManifest) -> None:

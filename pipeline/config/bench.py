@@ -40,6 +40,10 @@ class BenchConfig:
     )
     warmup: int = option(3, help="Runs of each model in each cell before timing.", minimum=1)
     threads: int = option(0, help="Threads of each session; 0 takes all cores.", minimum=0)
+    profile: bool = option(
+        False,
+        help="Show the time by operator of dense and packed models too, as of engine models.",
+    )
     bootstrap_samples: int = option(
         1000, help="Bootstrap samples behind each 95 % interval.", minimum=100
     )

@@ -11,7 +11,7 @@ import onnx
 import onnxruntime as ort
 import pytest
 
-from export import export_run, stage
+from export import export_run, graph_file, stage
 from pipeline.artifacts.exported import read_exported
 from pipeline.artifacts.masks import read_masks, write_masks
 from pipeline.artifacts.run import read_run, write_run_manifest
@@ -192,7 +192,7 @@ def test_a_difference_beyond_tolerance_writes_nothing(run: Path, tmp_path: Path)
 
 
 def test_a_model_too_large_for_one_file_is_refused(run: Path, tmp_path: Path, monkeypatch):
-    monkeypatch.setattr(stage, "_LARGEST_FILE_BYTES", 10_000)
+    monkeypatch.setattr(graph_file, "_LARGEST_FILE_BYTES", 10_000)
     output = tmp_path / "model"
     with fails(ModelError, "one ONNX file holds 2 GiB", output):
         export_run(ExportConfig(run=run, output_dir=output))

@@ -5,7 +5,13 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from pipeline.artifacts.benchmark import Benchmark, read_benchmark
+from pipeline.artifacts.benchmark import (
+    Benchmark,
+    MatrixPlan,
+    OperatorProfile,
+    OperatorTime,
+    read_benchmark,
+)
 from pipeline.report import benchmark_table, markdown_report, print_benchmark, write_report
 
 
@@ -139,3 +145,48 @@ def test_the_table_goes_to_stdout(benchmark: Benchmark, capsys: pytest.CaptureFi
     captured = capsys.readouterr()
     assert "inverted" in captured.out
     assert captured.err == ""
+
+
+def with_profile(benchmark: Benchmark) -> Benchmark:
+    """The second model with a made-up profile of the native library's operators."""
+    profile = OperatorProfile(
+        batch_size=1,
+        sequence_length=16,
+        runs=10,
+        operators=(
+            OperatorTime("SmpEncoder", 1.0, 9.0),
+            OperatorTime("Gather", 3.0, 0.96),
+            OperatorTime("Cast", 2.0, 0.04),
+        ),
+        isa="avx2",
+        plan=(
+            MatrixPlan("layer.0.query", "int8", 0.1),
+            MatrixPlan("layer.0.key", "int8", 0.3),
+            MatrixPlan("layer.0.value", "dense_fp32", 0.9),
+        ),
+        stages_ms={"products": 6.0, "attention": 2.5},
+    )
+    first, second = benchmark.models
+    profiled = dataclasses.replace(second, format="engine", profile=profile)
+    return dataclasses.replace(benchmark, models=(first, profiled))
+
+
+def test_kernels_and_operators_are_shown_where_there_are_some(benchmark: Benchmark) -> None:
+    assert "operator" not in " ".join(rendered(benchmark))
+    assert "Time by operator" not in markdown_report(benchmark, plot="p.png")
+    lines = rendered(with_profile(benchmark))
+    assert all(len(line) <= 80 for line in lines)
+    text = " ".join(" ".join(lines).split())
+    assert "inverted: time by operator" in text
+    assert "SmpEncoder 1 9.000 90.0% - products 6.000 60.0% - attention 2.500 25.0% Gather" in text
+    assert "Cast" not in text  # 0.4 % of the time
+    assert "Kernels (avx2) of 3 matrices: int8 for 2 (mean density 0.2), dense_fp32 for 1" in text
+    report = markdown_report(with_profile(benchmark), plot="p.png")
+    assert "### inverted\n\nKernels (avx2) of 3 matrices: int8 for 2" in report
+    assert "| Cast | 2 | 0.040 | 0.4% |" in report
+
+
+def test_the_whole_plan_is_in_the_file(benchmark: Benchmark, tmp_path: Path) -> None:
+    profiled = with_profile(benchmark)
+    write_report(profiled, tmp_path / "bench.json")
+    assert read_benchmark(tmp_path / "bench.json") == profiled

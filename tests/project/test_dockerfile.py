@@ -41,8 +41,7 @@ def test_what_is_copied_exists_and_reaches_the_build() -> None:
 
 def test_every_installed_package_is_copied() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
-    top_level = {name.partition(".")[0] for name in project["tool"]["setuptools"]["packages"]}
-    assert top_level <= set(copied_paths())
+    assert set(project["tool"]["scikit-build"]["wheel"]["packages"]) <= set(copied_paths())
 
 
 def test_the_extras_exist_and_each_image_has_one_onnx_runtime() -> None:
@@ -55,6 +54,15 @@ def test_the_extras_exist_and_each_image_has_one_onnx_runtime() -> None:
                 installed[stage] = set(match[1].split(","))
     assert installed == {"install-runtime": {"cpu"}, "install-train": {"train", "gpu"}}
     assert set.union(*installed.values()) <= known
+
+
+def test_an_image_without_the_native_library_is_not_built() -> None:
+    found = stages()
+    assert any(
+        name == "RUN" and "install" in rest and "g++" in rest for name, rest in found["base"]
+    )
+    for stage in ("install-runtime", "install-train"):
+        assert found[stage][-1][1].endswith("&& smp-pipeline info --native")
 
 
 def test_the_build_argument_names_a_stage_and_images_run_without_root() -> None:

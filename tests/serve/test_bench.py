@@ -147,6 +147,18 @@ def test_cut_texts_are_counted(make_model: MakeModel, tmp_path: Path) -> None:
     assert result.models[0].truncated == 2
 
 
+@pytest.mark.usefixtures("quick")
+def test_the_time_by_operator_is_there_on_request(
+    make_model: MakeModel, reviews: tuple[Path, Path], tmp_path: Path
+) -> None:
+    models = [make_model(tmp_path / "model")]
+    assert run(models, reviews[1], max_samples=5).models[0].profile is None
+    profile = run(models, reviews[1], max_samples=5, profile=True).models[0].profile
+    assert profile is not None
+    assert (profile.batch_size, profile.sequence_length) == (1, 8)
+    assert "ReduceSum" in [entry.operator for entry in profile.operators]
+
+
 def test_models_of_other_labels_are_refused_by_name(
     make_model: MakeModel, reviews: tuple[Path, Path], tmp_path: Path
 ) -> None:

@@ -9,6 +9,7 @@ import numpy as np
 import onnx
 import pytest
 
+from pipeline import native
 from pipeline.artifacts.files import sha256_file
 from pipeline.errors import ArtifactError, MachineError
 from serve import open_session
@@ -150,6 +151,16 @@ def test_both_packages_of_onnxruntime_are_refused(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(importlib.metadata, "distribution", distribution)
     with pytest.raises(MachineError, match="overwrite each other"):
         import_onnxruntime()
+
+
+def test_only_an_engine_model_needs_the_native_library(
+    make_model: MakeModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pipeline.native._SERVE", tmp_path)
+    native._load.cache_clear()
+    open_session(make_model(tmp_path / "dense"))
+    with pytest.raises(MachineError, match=r"libsmp_engine\.\w+ is missing"):
+        open_session(make_model(tmp_path / "engine", format="engine"))
 
 
 def test_serving_and_measuring_need_no_training_package() -> None:

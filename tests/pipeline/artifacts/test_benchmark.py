@@ -32,6 +32,13 @@ def test_keys_of_a_later_writer_are_ignored(written: Path, benchmark: Benchmark)
     assert read_benchmark(written) == benchmark
 
 
+def test_a_file_from_before_there_were_profiles_is_read(
+    written: Path, benchmark: Benchmark
+) -> None:
+    change(written, lambda content: [model.pop("profile") for model in content["models"]])
+    assert read_benchmark(written) == benchmark
+
+
 @pytest.mark.parametrize(
     ("edit", "message"),
     [

@@ -1,0 +1,206 @@
+"""The export stage for an ONNX file: put in the engine's operators, check, and only then write."""
+
+import dataclasses
+import json
+import shutil
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import onnx
+from rich.console import Console
+
+from export.engine import convert
+from export.engine.probe import Batch, make_batches
+from export.graph_file import read_graph, write_graph
+from export.model_card import write_model_card
+from export.verify import text_batches
+from export.verify_onnx import compare_with_onnx
+from pipeline import __version__, native
+from pipeline.artifacts.exported import (
+    KIND,
+    MANIFEST_FILE,
+    MODEL_FILE,
+    TOKENIZER_FILE,
+    EngineReport,
+    ExportManifest,
+    Verification,
+    read_exported,
+    write_export_manifest,
+)
+from pipeline.artifacts.files import sha256_file, staged_directory
+from pipeline.config import ExportConfig
+from pipeline.data import LabelledText, read_labelled_text
+from pipeline.environment import package_versions
+from pipeline.errors import ArtifactError, ConfigurationError, ModelError
+
+__all__ = ["ConvertedFile", "convert_file"]
+
+_PACKAGES = ("numpy", "onnx", "onnx-ir", "onnxruntime")
+# What transformers and tokenizers read beside a model.
+_COMPANIONS = (
+    "added_tokens.json",
+    "config.json",
+    "merges.txt",
+    "sentencepiece.bpe.model",
+    "special_tokens_map.json",
+    "spiece.model",
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "vocab.json",
+    "vocab.txt",
+)
+
+
+@dataclass(frozen=True)
+class ConvertedFile:
+    """A converted ONNX file.
+
+    Attributes:
+        compute: how the operators compute.
+        engine: what was found in the graph.
+        verification: agreement with the original.
+        size_bytes: of the converted file.
+        original_size_bytes: of the original, without data in other files.
+        manifest: what was written beside it; None if the original is no export of ours.
+    """
+
+    compute: str
+    engine: EngineReport
+    verification: Verification
+    size_bytes: int
+    original_size_bytes: int
+    manifest: ExportManifest | None
+
+
+def convert_file(config: ExportConfig) -> ConvertedFile:
+    """Convert an ONNX file to the engine's operators.
+
+    Beside model.onnx go the tokenizer and configuration files that lie beside the original. If that
+    is of a model directory of ours, the result is one too.
+
+    Raises:
+        ArtifactError: the file is missing, damaged, or not the one of its manifest.
+        ConfigurationError: the output directory is taken, or texts are given without a manifest.
+        DataError: the texts cannot be read.
+        MachineError: the disk is full, or the engine's native library is missing.
+        ModelError: the graph has nothing sparse enough, or does not run.
+        VerificationError: the outputs differ; nothing was written.
+    """
+    source = config.from_onnx
+    assert source is not None
+    native.library_path()
+    with (
+        Console(file=sys.stderr).status("reading the graph", spinner="line") as status,
+        staged_directory(config.output_dir) as directory,
+    ):
+        manifest = _manifest_beside(source)
+        original = read_graph(source)
+        if manifest is None and config.validation_file is not None:
+            raise ConfigurationError(
+                f"--validation-file needs {MANIFEST_FILE} of an export beside {source}, which "
+                "says how its texts become inputs; leave it out"
+            )
+        status.update("putting in the engine's operators")
+        try:
+            converted = convert(original, values=config.weight_values, compute=config.compute)
+        except ModelError as error:
+            raise ModelError(f"--from-onnx {source}: {error}") from error
+        _describe(converted.model, config)
+        path = directory / MODEL_FILE
+        write_graph(converted.model, path)
+        for name in _COMPANIONS:
+            if (source.parent / name).is_file():
+                shutil.copyfile(source.parent / name, directory / name)
+
+        status.update("checking against the original")
+        batches, texts = _batches(config, source, manifest), 0
+        if batches:
+            texts = sum(len(batch.kept) for batch in batches[:-2])
+        else:
+            batches = make_batches(original)
+        verification = compare_with_onnx(
+            path, source, batches, texts=texts, tolerance=config.share_allowed
+        )
+        if manifest is not None:
+            manifest = dataclasses.replace(
+                manifest,
+                smp_pipeline_version=__version__,
+                format="engine",
+                compute=config.compute,
+                engine=converted.report,
+                model_sha256=sha256_file(path),
+                verification=verification,
+                encodings={**manifest.encodings, **converted.encodings},
+                versions={**manifest.versions, **package_versions(_PACKAGES)},
+            )
+            write_export_manifest(directory, manifest)
+            write_model_card(directory, manifest)
+        return ConvertedFile(
+            compute=config.compute,
+            engine=converted.report,
+            verification=verification,
+            size_bytes=path.stat().st_size,
+            original_size_bytes=source.stat().st_size,
+            manifest=manifest,
+        )
+
+
+def _manifest_beside(source: Path) -> ExportManifest | None:
+    """The manifest of the model directory of ours that the file lies in, if it does."""
+    try:
+        content = json.loads((source.parent / MANIFEST_FILE).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    if source.name != MODEL_FILE or not isinstance(content, dict) or content.get("kind") != KIND:
+        return None
+    manifest = read_exported(source.parent)
+    if sha256_file(source) != manifest.model_sha256:
+        raise ArtifactError(
+            f"{source} is truncated or was changed: its hash is not that of {MANIFEST_FILE}; "
+            f"export again, or remove {MANIFEST_FILE} to convert it as a file of its own"
+        )
+    return manifest
+
+
+def _batches(config: ExportConfig, source: Path, manifest: ExportManifest | None) -> list[Batch]:
+    """Real texts to compare on; none if there are none."""
+    texts = None if manifest is None else _texts(config, manifest)
+    if manifest is None or texts is None:
+        return []
+    batches = text_batches(
+        source.parent / TOKENIZER_FILE,
+        texts,
+        inputs=manifest.inputs,
+        max_length=manifest.task.max_length,
+        pad_token_id=manifest.pad_token_id,
+    )
+    return [Batch(dict(feeds), feeds["attention_mask"] != 0) for feeds in batches]
+
+
+def _texts(config: ExportConfig, manifest: ExportManifest) -> LabelledText | None:
+    path = config.validation_file
+    flag = "--validation-file"
+    if path is None:
+        recorded = manifest.run.get("validation_data")
+        path = Path(str(recorded.get("source", ""))) if isinstance(recorded, dict) else None
+        flag = "the run's validation data"
+        if path is None or not path.is_file():
+            return None
+    texts = read_labelled_text(
+        path,
+        flag=flag,
+        text_column=manifest.task.text_column,
+        text_pair_column=manifest.task.text_pair_column,
+        label_column=manifest.task.label_column,
+    )
+    return texts.head(config.verification_samples)
+
+
+def _describe(model: onnx.ModelProto, config: ExportConfig) -> None:
+    """Say in the file what it is; what else the original says of itself stays."""
+    facts = {entry.key: entry.value for entry in model.metadata_props}
+    facts["smp_pipeline.version"] = __version__
+    facts["smp_pipeline.format"] = "engine"
+    facts["smp_pipeline.compute"] = config.compute
+    onnx.helper.set_model_props(model, facts)

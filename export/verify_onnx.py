@@ -1,0 +1,93 @@
+"""A converted graph against the ONNX file that it was made from, both in ONNX Runtime."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from export.engine.probe import Batch
+from export.verify import LEAST_AGREEMENT, judge, open_graph
+from pipeline.artifacts.exported import Verification
+from pipeline.errors import VerificationError
+
+__all__ = ["compare_with_onnx"]
+
+
+def compare_with_onnx(
+    path: Path, original: Path, batches: Sequence[Batch], *, texts: int, tolerance: float
+) -> Verification:
+    """Compare all float32 outputs of two graphs, at the tokens that the mask keeps.
+
+    Args:
+        path: the converted file.
+        original: the file that it was made from.
+        batches: the inputs.
+        texts: how many of their rows are real texts, the first ones; 0 if they are made up.
+        tolerance: allowed difference as a share of max(1, largest absolute output).
+
+    Returns:
+        The figures of the output that differs most, and the agreement of the labels if the first
+        output is [batch, labels].
+
+    Raises:
+        MachineError: the engine's library is missing.
+        VerificationError: the outputs differ by more, or either file does not run.
+    """
+    sessions = [open_graph(original, engine=False), open_graph(path, engine=True)]
+    expected, found, used = [], [], []
+    for batch in batches:
+        try:
+            wanted = sessions[0].run(None, batch.feeds)
+        except Exception as error:  # ONNX Runtime's exceptions share no other base
+            if texts:
+                raise VerificationError(f"{original} does not run: {_first_line(error)}") from error
+            continue  # made-up inputs need not suit every graph
+        try:
+            found.append(sessions[1].run(None, batch.feeds))
+        except Exception as error:  # ONNX Runtime's exceptions share no other base
+            raise VerificationError(
+                f"the converted graph does not run on inputs that the original runs on "
+                f"({_first_line(error)}); nothing was written, please report this"
+            ) from error
+        expected.append(wanted)
+        used.append(batch)
+    if not used:
+        raise VerificationError(f"{original} does not run on any made-up inputs")
+    checked = []
+    for index, first in enumerate(expected[0]):
+        if first.dtype != np.float32:
+            continue
+        are_logits = index == 0 and first.ndim == 2
+        wanted, given = (
+            np.concatenate(
+                [_rows(arrays[index], batch) for arrays, batch in zip(each, used, strict=True)]
+            )
+            for each in (expected, found)
+        )
+        checked.append(
+            judge(
+                wanted if are_logits else wanted.reshape(-1, 1),
+                given if are_logits else given.reshape(-1, 1),
+                texts,
+                tolerance,
+                least_agreement=LEAST_AGREEMENT if are_logits else 0.0,
+                reference="onnx",
+            )
+        )
+    if not checked:
+        raise VerificationError("the graph has no float32 output to compare")
+    return max(checked, key=lambda result: result.largest_logit_difference / result.tolerance)
+
+
+def _rows(array: NDArray[np.float32], batch: Batch) -> NDArray[np.float32]:
+    """An output with what belongs to masked tokens left out: the engine computes none of it."""
+    if array.ndim == 2:
+        return array
+    if array.ndim > 2 and array.shape[:2] == batch.kept.shape:
+        return array[batch.kept].reshape(-1)
+    return array.reshape(-1)
+
+
+def _first_line(error: BaseException) -> str:
+    return str(error).strip().partition("\n")[0]

@@ -1,0 +1,10 @@
+#include "vec_neon.h"
+// The vectors must come first.
+#include "kernels_body.h"
+
+namespace smp {
+const KernelTable& NeonDotKernels() {
+  static const KernelTable table = MakeTable(Isa::kNeonDot);
+  return table;
+}
+}  // namespace smp
