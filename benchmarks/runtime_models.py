@@ -110,7 +110,10 @@ def make_file(files: ModelFiles, name: str) -> Path:
         print(f"making {path}", file=sys.stderr, flush=True)
         compute = path.parent.name.partition("-")[2]
         convert = ("export", "--from-onnx", str(files.source), "--format", "engine")
-        _smp_pipeline(*convert, "--compute", compute, "--output-dir", str(path.parent))
+        _smp_pipeline(
+            *(*convert, "--compute", compute, "--values", "fp32"),  # fp32: exact to rounding
+            *("--output-dir", str(path.parent)),
+        )
     return path
 
 

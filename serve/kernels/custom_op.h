@@ -1,11 +1,13 @@
 // Makes ONNX Runtime's description of an operator out of a class.
 #pragma once
 
+#include <atomic>
 #include <cstddef>
 #include <limits>
 #include <memory>
 #include <string>
 
+#include "cpu.h"
 #include "ort.h"
 #include "ort_abi.h"
 
@@ -50,9 +52,12 @@ class OpFor : public ort::CustomOp {
 
  private:
   struct Instance {
-    Instance(const ort::Api* api_used, const NodeInfo& info) : api(api_used), kernel(info) {}
+    Instance(const ort::Api* api_used, const NodeInfo& info)
+        : api(api_used), name(info.Name()), kernel(info) {}
     const ort::Api* api;
+    const std::string name;
     const Kernel kernel;
+    mutable std::atomic<bool> logged{false};
   };
 
   static ort::Status* Create(const CustomOp*, const ort::Api* api, const ort::KernelInfo* info,
@@ -69,7 +74,12 @@ class OpFor : public ort::CustomOp {
   static ort::Status* Run(void* instance, ort::KernelContext* context) {
     const auto& self = *static_cast<const Instance*>(instance);
     return Guard(self.api, "", [&] {
-      self.kernel.Compute(RunContext(self.api, context), SessionParallel(self.api, context));
+      const RunContext run(self.api, context);
+      if (!self.logged.exchange(true)) {
+        run.Log(std::string(Kernel::kName) + " node '" + self.name + "' uses the instruction set " +
+                Name(ActiveIsa()));
+      }
+      self.kernel.Compute(run, SessionParallel(self.api, context));
     });
   }
 

@@ -159,6 +159,13 @@ std::vector<float> NodeInfo::Vector(size_t index, const std::string& label, size
   return std::vector<float>(data, data + length);
 }
 
+void RunContext::Log(const std::string& message) const {
+  static constexpr ort::PathCharacter kNoFile[] = {'s', 'm', 'p', 0};
+  const ort::Logger* logger = nullptr;
+  Check(api_, ort::kContextGetLogger(api_, context_, &logger));
+  Check(api_, ort::kLogMessage(api_, logger, ort::kInfoSeverity, message.c_str(), kNoFile, 0, ""));
+}
+
 std::optional<ConstTensor> RunContext::Input(size_t index) const {
   size_t count = 0;
   Check(api_, ort::kContextGetInputCount(api_, context_, &count));

@@ -89,6 +89,8 @@ class RunContext {
   // Nothing if the node leaves that optional input out.
   std::optional<ConstTensor> Input(size_t index) const;
   float* Output(size_t index, const Dims& dims) const;
+  // To the session's own logger, at the severity "info".
+  void Log(const std::string& message) const;
 
  private:
   const ort::Api* api_;

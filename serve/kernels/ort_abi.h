@@ -21,6 +21,7 @@ struct Value;
 struct TensorInfo;
 struct ShapeContext;
 struct Attribute;
+struct Logger;
 
 enum ErrorCode : int { kFail = 1, kInvalidArgument = 2 };
 enum ElementType : int { kUndefined = 0, kFloat = 1, kUint8 = 2, kInt64 = 7 };
@@ -82,6 +83,16 @@ constexpr Function<Status*(const KernelInfo*, size_t* out)> kInfoGetInputCount{2
 constexpr Function<Status*(const KernelInfo*, size_t index, char* out, size_t* size)>
     kInfoGetInputName{232};
 constexpr Function<Status*(const KernelInfo*, char* out, size_t* size)> kInfoGetNodeName{244};
+constexpr Function<Status*(const KernelContext*, const Logger** out)> kContextGetLogger{246};
+#ifdef _WIN32
+using PathCharacter = wchar_t;
+#else
+using PathCharacter = char;
+#endif
+constexpr int kInfoSeverity = 1;
+constexpr Function<Status*(const Logger*, int severity, const char* message,
+                           const PathCharacter* file, int line, const char* function)>
+    kLogMessage{247};
 constexpr Function<Status*(const KernelInfo*, size_t index, int* is_constant, const Value** out)>
     kInfoGetConstantInput{249};
 constexpr Function<Status*(const ShapeContext*, size_t* out)> kShapeGetInputCount{267};

@@ -764,6 +764,23 @@ def test_the_report_lists_live_nodes_and_times_them(
     assert report(engine)["nodes"] == []
 
 
+def test_the_instruction_set_is_logged_once(
+    native_library: Path, linear: LinearModel, engine: Any, capfd: pytest.CaptureFixture[str]
+) -> None:
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 1
+    options.register_custom_ops_library(str(native_library))
+    session = onnxruntime.InferenceSession(
+        linear.serialised(), options, providers=["CPUExecutionProvider"]
+    )
+    capfd.readouterr()
+    for _ in range(2):
+        session.run(None, {"X": values(2, COLUMNS)})
+    logged = capfd.readouterr().err
+    isa = engine.smp_engine_isa().decode()
+    assert logged.count(f"SmpLinear node 'the_node' uses the instruction set {isa}") == 1
+
+
 def test_the_report_escapes_names(open_model: Any, linear: LinearModel, engine: Any) -> None:
     model = onnx.load_from_string(linear.serialised())
     model.graph.node[0].name = name = 'a "quoted"\\\n name é'
