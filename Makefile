@@ -87,7 +87,8 @@ check: $(INSTALLED)
 
 test: check demo-data $(OPTIMUM_INSTALLED)
 	@echo "Running the test suite"
-	@SMP_OPTIMUM_PYTHON=$(abspath $(OPTIMUM_VENV)/bin/python) $(RUN) -m pytest
+	@SMP_OPTIMUM_PYTHON=$(abspath $(OPTIMUM_VENV)/bin/python) $(RUN) -m pytest \
+	  --numprocesses=auto --maxprocesses=4 --dist=loadfile
 
 format: $(INSTALLED)
 	@$(RUN) -m ruff check --quiet --fix . || true

@@ -12,7 +12,9 @@ import gc
 import importlib.metadata
 import json
 import os
+import shutil
 import sys
+import tempfile
 import time
 from pathlib import Path
 from typing import Any, TextIO
@@ -137,10 +139,12 @@ class DeepSparse(Backend):
         self._module = deepsparse
 
     def open(self, model: str, threads: int, shape: tuple[int, int]) -> None:
-        """Compile it."""
-        self._engine = self._module.compile_model(
-            model, batch_size=shape[0], num_cores=threads, input_shapes=[list(shape)] * INPUTS
-        )
+        """Compile a copy of it: compile_model writes the shape into the file that it is given."""
+        with tempfile.TemporaryDirectory() as directory:
+            copy = shutil.copy(model, directory)
+            self._engine = self._module.compile_model(
+                copy, batch_size=shape[0], num_cores=threads, input_shapes=[list(shape)] * INPUTS
+            )
         self.names = list(self._engine.input_names)
 
     def run(self, inputs: dict[str, Any]) -> Any:

@@ -209,11 +209,18 @@ void TiledEncoder::RunGroup(const float* x, const std::vector<size_t>& source,
   // the end by the last pair.
   const size_t value_stride = positions + 16;
   const size_t value_size = int8_ ? sizeof(int16_t) : sizeof(float);
-  const size_t keys = lease.Reserve(heads_ * positions * head_bytes);
-  const size_t key_scales = lease.Reserve(heads_ * positions * sizeof(float));
-  const size_t key_offsets = lease.Reserve(heads_ * positions * sizeof(float));
-  const size_t values = lease.Reserve(hidden_ * value_stride * value_size);
-  const size_t value_scales = lease.Reserve(heads_ * positions * sizeof(float));
+  // Two sets: a tile may be at the next layer's while another still reads this layer's.
+  struct KeysAndValues {
+    size_t keys, key_scales, key_offsets, values, value_scales;
+  };
+  KeysAndValues sets[2];
+  for (KeysAndValues& set : sets) {
+    set.keys = lease.Reserve(heads_ * positions * head_bytes);
+    set.key_scales = lease.Reserve(heads_ * positions * sizeof(float));
+    set.key_offsets = lease.Reserve(heads_ * positions * sizeof(float));
+    set.values = lease.Reserve(hidden_ * value_stride * value_size);
+    set.value_scales = lease.Reserve(heads_ * positions * sizeof(float));
+  }
   const size_t scratch_floats = std::max(AttentionScratch(longest), head_size_ * kMaxWidth);
   const size_t scratch = lease.Reserve(Phases::kMaxWorkers * scratch_floats * sizeof(float));
   lease.Allocate();
@@ -266,54 +273,50 @@ void TiledEncoder::RunGroup(const float* x, const std::vector<size_t>& source,
                           lease.At<float>(stream.query_scale) + head * all_positions);
   };
 
-  size_t attention_phase = Phases::kNone;
   for (size_t l = 0; l < layers_.size(); ++l) {
     const Layer& layer = layers_[l];
+    const KeysAndValues& set = sets[l % 2];
     const bool narrowed = first_token_only_ && l + 1 == layers_.size();
     Stream& stream = narrowed ? firsts : all;
     if (forms_.any()) {
       AddQuantize(&phases, kQuantize, table_, all.tiles, all.narrow, lease.At<float>(all.x),
                   forms_);
     }
-    // Keys and values are overwritten: the layer before must have no more use for any of them.
-    const Phases::Waits waits{false, attention_phase};
-    phases.Add(
-        kQkv, all.tiles.TasksEach(heads_),
-        [&, narrowed](size_t tile, size_t head, size_t worker) {
-          const size_t width = all.tiles.width(tile), first = all.tiles.first(tile);
-          float* work = scratch_of(worker);
-          if (!narrowed) store_query(layer, all, tile, head, work);
-          project(all, layer.key, tile, head, work);
-          attention.store_key(work, head_size_, width, first,
-                              lease.At<char>(keys) + head * positions * head_bytes,
-                              lease.At<float>(key_scales) + head * positions,
-                              lease.At<float>(key_offsets) + head * positions);
-          project(all, layer.value, tile, head, work);
-          attention.store_value(
-              work, head_size_, width, first,
-              lease.At<char>(values) + head * head_size_ * value_stride * value_size, value_stride,
-              lease.At<float>(value_scales) + head * positions);
-        },
-        waits);
+    phases.Add(kQkv, all.tiles.TasksEach(heads_),
+               [&, narrowed](size_t tile, size_t head, size_t worker) {
+                 const size_t width = all.tiles.width(tile), first = all.tiles.first(tile);
+                 float* work = scratch_of(worker);
+                 if (!narrowed) store_query(layer, all, tile, head, work);
+                 project(all, layer.key, tile, head, work);
+                 attention.store_key(work, head_size_, width, first,
+                                     lease.At<char>(set.keys) + head * positions * head_bytes,
+                                     lease.At<float>(set.key_scales) + head * positions,
+                                     lease.At<float>(set.key_offsets) + head * positions);
+                 project(all, layer.value, tile, head, work);
+                 attention.store_value(
+                     work, head_size_, width, first,
+                     lease.At<char>(set.values) + head * head_size_ * value_stride * value_size,
+                     value_stride, lease.At<float>(set.value_scales) + head * positions);
+               });
     if (narrowed) {
       // Of the last layer only the first tokens are wanted: their columns move to tiles of their
       // own, and all that follows is done for them alone.
       const auto tasks = stream.tiles.TasksEach(1);
-      phases.Add(kPack, tasks,
-                 [&](size_t tile, size_t, size_t) {
-                   const size_t from = stream.tiles.first(tile), width = stream.tiles.width(tile);
-                   float* to = lease.At<float>(stream.x) + from * hidden_;
-                   for (size_t i = 0; i < width; ++i) {
-                     const bool there = from + i < sequences.size();
-                     const size_t position = there ? sequences[from + i].first : 0;
-                     const float* column =
-                         lease.At<float>(all.x) + all.tiles.Offset(position, hidden_);
-                     const size_t stride = all.tiles.width(position / kMaxWidth);
-                     for (size_t f = 0; f < hidden_; ++f)
-                       to[f * width + i] = there ? column[f * stride] : 0.0f;
-                   }
-                 },
-                 {true, Phases::kNone});
+      phases.Add(
+          kPack, tasks,
+          [&](size_t tile, size_t, size_t) {
+            const size_t from = stream.tiles.first(tile), width = stream.tiles.width(tile);
+            float* to = lease.At<float>(stream.x) + from * hidden_;
+            for (size_t i = 0; i < width; ++i) {
+              const bool there = from + i < sequences.size();
+              const size_t position = there ? sequences[from + i].first : 0;
+              const float* column = lease.At<float>(all.x) + all.tiles.Offset(position, hidden_);
+              const size_t stride = all.tiles.width(position / kMaxWidth);
+              for (size_t f = 0; f < hidden_; ++f)
+                to[f * width + i] = there ? column[f * stride] : 0.0f;
+            }
+          },
+          true);
       if (forms_.any()) {
         AddMeasure(&phases, kQuantize, table_, stream.tiles, stream.narrow,
                    lease.At<float>(stream.x));
@@ -344,7 +347,7 @@ void TiledEncoder::RunGroup(const float* x, const std::vector<size_t>& source,
     }
     std::vector<size_t> tasks;
     for (const auto& part : parts) tasks.push_back(part.size() * heads_);
-    attention_phase = phases.Add(
+    phases.Add(
         kAttention, tasks,
         [&, parts = std::move(parts)](size_t tile, size_t number, size_t worker) {
           const size_t head = number % heads_;
@@ -353,11 +356,11 @@ void TiledEncoder::RunGroup(const float* x, const std::vector<size_t>& source,
           AttentionTask task{};
           task.query = lease.At<char>(stream.query) + head * query_positions * head_bytes;
           task.query_scale = lease.At<float>(stream.query_scale) + head * query_positions;
-          task.key = lease.At<char>(keys) + head * positions * head_bytes;
-          task.key_scale = lease.At<float>(key_scales) + head * positions;
-          task.key_offset = lease.At<float>(key_offsets) + head * positions;
-          task.value = lease.At<char>(values) + head * head_size_ * value_stride * value_size;
-          task.value_scale = lease.At<float>(value_scales) + head * positions;
+          task.key = lease.At<char>(set.keys) + head * positions * head_bytes;
+          task.key_scale = lease.At<float>(set.key_scales) + head * positions;
+          task.key_offset = lease.At<float>(set.key_offsets) + head * positions;
+          task.value = lease.At<char>(set.values) + head * head_size_ * value_stride * value_size;
+          task.value_scale = lease.At<float>(set.value_scales) + head * positions;
           task.value_stride = value_stride;
           task.head_size = head_size_;
           task.first_key = group.sequence->first;
@@ -377,7 +380,7 @@ void TiledEncoder::RunGroup(const float* x, const std::vector<size_t>& source,
           }
           attention.run(task);
         },
-        {true, Phases::kNone});
+        true);
 
     const auto multiply = [&](Stage stage, const PreparedLinear& linear, const Quantized& q,
                               size_t in, bool measure, const float* residual, size_t out) {

@@ -21,36 +21,24 @@ namespace smp {
 // a few hundred nanoseconds and not a wake-up of the pool, and it does not matter how many threads
 // there are: a worker that comes late finds nothing left and returns.
 //
-// A phase's tasks come in groups, one for each tile of tokens. Each worker begins with tiles of
-// its own, which are then in its core's cache, and helps with the others when it is done. A group
-// waits for its own group of the phase before, and for whole phases only where Waits says so.
+// A phase's tasks come in groups, one for each tile of tokens. A group waits for its own group of
+// the phase before; some phases wait for all groups. Between two of these a worker takes its own
+// tiles through all phases, so that they stay in its core's cache, and then helps with the others.
 class Phases {
  public:
   static constexpr size_t kMaxWorkers = 64;
-  static constexpr size_t kNone = static_cast<size_t>(-1);
 
   // run(group, task, worker): `worker` < kMaxWorkers is not in use by another thread meanwhile. It
   // must not throw: the others would wait for it.
   using Task = std::function<void(size_t group, size_t task, size_t worker)>;
 
-  // What a phase waits for, besides its group of the phase before.
-  struct Waits {
-    bool all_before = false;  // every group of the phase before
-    size_t all_of = kNone;    // every group of this phase
-  };
-
-  // `stage` numbers the sum in `nanoseconds` that the phase's time goes to. Returns the phase's
-  // number. A phase with as many groups as the one before waits group by group, others for all.
-  size_t Add(size_t stage, const std::vector<size_t>& tasks, Task run, Waits waits) {
+  // `stage` numbers the sum in `nanoseconds` that the phase's time goes to. after_all: the phase
+  // waits for every group of the one before, as it does when their numbers differ.
+  void Add(size_t stage, const std::vector<size_t>& tasks, Task run, bool after_all = false) {
     auto phase = std::make_unique<Phase>(stage, tasks, std::move(run));
-    phase->all_of = waits.all_of;
-    phase->all_before =
-        waits.all_before || phases_.empty() || phases_.back()->groups.size() != tasks.size();
+    phase->after_all =
+        after_all || phases_.empty() || phases_.back()->groups.size() != tasks.size();
     phases_.push_back(std::move(phase));
-    return phases_.size() - 1;
-  }
-  size_t Add(size_t stage, const std::vector<size_t>& tasks, Task run) {
-    return Add(stage, tasks, std::move(run), Waits());
   }
 
   // `threads`: a guess how many there are; decides which tiles a worker begins with. Returns how
@@ -77,8 +65,7 @@ class Phases {
     const size_t stage;
     const Task run;
     std::vector<Group> groups;
-    bool all_before = true;
-    size_t all_of = kNone;
+    bool after_all = true;
   };
 
   static void Wait(const Group& group) {
@@ -99,37 +86,38 @@ class Phases {
   bool Work(size_t worker, size_t threads, std::atomic<int64_t>* nanoseconds) {
     bool busy = false;
     auto before = std::chrono::steady_clock::now();
-    for (size_t p = 0; p < phases_.size(); ++p) {
-      Phase& phase = *phases_[p];
-      const size_t count = phase.groups.size();
+    for (size_t first = 0, end; first < phases_.size(); first = end) {
+      for (end = first + 1; end < phases_.size() && !phases_[end]->after_all; ++end) {
+      }
+      const size_t count = phases_[first]->groups.size();
       const size_t home = threads > 0 ? worker % threads * count / threads : 0;
-      bool waited = false;
+      if (first > 0) WaitForAll(*phases_[first - 1]);
       for (size_t i = 0; i < count; ++i) {
         const size_t g = home + i < count ? home + i : home + i - count;
-        Group& group = phase.groups[g];
-        if (group.next.load(std::memory_order_relaxed) >= group.tasks) continue;
-        if (!waited) {
-          if (phase.all_of != kNone) WaitForAll(*phases_[phase.all_of]);
-          if (phase.all_before && p > 0) WaitForAll(*phases_[p - 1]);
-          waited = true;
+        for (size_t p = first; p < end; ++p) {
+          Phase& phase = *phases_[p];
+          Group& group = phase.groups[g];
+          size_t mine = 0;
+          if (group.next.load(std::memory_order_relaxed) < group.tasks) {
+            if (p > first) Wait(phases_[p - 1]->groups[g]);
+            for (size_t task;
+                 (task = group.next.fetch_add(1, std::memory_order_relaxed)) < group.tasks;
+                 ++mine) {
+              phase.run(g, task, worker);
+            }
+          }
+          if (mine > 0) {
+            group.done.fetch_add(mine, std::memory_order_acq_rel);
+            busy = true;
+          }
+          if (worker == 0 && nanoseconds != nullptr) {
+            const auto after = std::chrono::steady_clock::now();
+            nanoseconds[phase.stage].fetch_add(
+                std::chrono::duration_cast<std::chrono::nanoseconds>(after - before).count(),
+                std::memory_order_relaxed);
+            before = after;
+          }
         }
-        if (!phase.all_before) Wait(phases_[p - 1]->groups[g]);
-        size_t mine = 0;
-        for (size_t task; (task = group.next.fetch_add(1, std::memory_order_relaxed)) < group.tasks;
-             ++mine) {
-          phase.run(g, task, worker);
-        }
-        if (mine > 0) {
-          group.done.fetch_add(mine, std::memory_order_acq_rel);
-          busy = true;
-        }
-      }
-      if (worker == 0 && nanoseconds != nullptr) {
-        const auto after = std::chrono::steady_clock::now();
-        nanoseconds[phase.stage].fetch_add(
-            std::chrono::duration_cast<std::chrono::nanoseconds>(after - before).count(),
-            std::memory_order_relaxed);
-        before = after;
       }
     }
     // The caller's memory is written when all of the last phase is.
