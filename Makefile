@@ -9,14 +9,14 @@ OPTIMUM_INSTALLED := $(OPTIMUM_VENV)/.installed
 KERNELS := serve/kernels
 NATIVE_BUILD := build/native
 CMAKE := $(VENV)/bin/cmake
-CXX_FILES := $(wildcard $(KERNELS)/*.cc $(KERNELS)/*.h tests/serve/native/*.cc)
+CXX_FILES := $(wildcard $(KERNELS)/*.cc $(KERNELS)/*.h tests/serve/native/*.cc benchmarks/kernels/*.cc)
 PIP_INSTALL := -m pip install --quiet --quiet --disable-pip-version-check --no-input
 
 # Everything runs on local files; no library is to look for them on a hub.
 export HF_HUB_OFFLINE := 1
 export HF_HUB_DISABLE_TELEMETRY := 1
 
-.PHONY: help venv native demo demo-data test check format lock clean clean-all
+.PHONY: help venv native kernel-bench demo demo-data test check format lock clean clean-all
 .DELETE_ON_ERROR:
 
 help:
@@ -25,6 +25,7 @@ help:
 	@echo "make venv        install the project and its pinned dependencies into $(VENV)"
 	@echo "make native      build the native library into serve (make venv does it first)"
 	@echo "make demo-data   fetch and split the demo's model and data into demo-data"
+	@echo "make kernel-bench  what each kernel reaches on one core of this machine"
 	@echo "make check       formatting, lint and types"
 	@echo "make format      format the sources and mend what lint can mend"
 	@echo "make lock        write requirements/lock.txt from what $(VENV) has"
@@ -77,6 +78,12 @@ demo-data: venv
 demo: demo-data
 	@if [ -d runs/demo ]; then echo "Removing runs/demo, a former demo's results"; rm -rf runs/demo; fi
 	@$(VENV)/bin/smp-pipeline run recipes/demo.yaml
+
+kernel-bench: $(INSTALLED)
+	@$(VENV)/bin/cmake -S $(KERNELS) -B build/kernel-bench -G Ninja -DSMP_BENCHMARK=ON \
+	  -DCMAKE_MAKE_PROGRAM=$(abspath $(VENV)/bin/ninja) > /dev/null
+	@$(VENV)/bin/cmake --build build/kernel-bench --target kernel_bench > /dev/null
+	@build/kernel-bench/kernel_bench
 
 check: $(INSTALLED)
 	@echo "Checking formatting, lint and types"

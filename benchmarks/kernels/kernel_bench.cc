@@ -1,7 +1,6 @@
 // What each kernel reaches on one core of this machine, and what the machine gives at most.
 //
-//   cmake -S serve/kernels -B build/kernel-bench -DSMP_BENCHMARK=ON
-//   cmake --build build/kernel-bench --target kernel_bench && build/kernel-bench/kernel_bench
+//   make kernel-bench
 //
 // One tile of 64 tokens, random weights; billions of operations a second, a multiplication and an
 // addition being two, of weights that are not zero. The best of many runs: it is a ceiling.
@@ -72,9 +71,8 @@ double Gops(const smp::KernelTable& table, Kernel kernel, const smp::Weights& we
   const smp::TileInput input{reinterpret_cast<const float*>(values.data()), quantized, quantized};
   const smp::Epilogue epilogue{nullptr, smp::Activation::kNone, false, nullptr,
                                reinterpret_cast<float*>(out.data())};
-  const double seconds = BestSeconds([&] {
-    product->Run(table, 0, weights.rows, smp::kMaxWidth, input, epilogue);
-  });
+  const double seconds =
+      BestSeconds([&] { product->Run(table, 0, weights.rows, smp::kMaxWidth, input, epilogue); });
   const double multiplied = static_cast<double>(weights.nonzeros());
   return 2.0 * multiplied * static_cast<double>(smp::kMaxWidth) / seconds * 1e-9;
 }
@@ -106,15 +104,15 @@ int main() {
   for (const Isa isa : smp::kAllIsas) {
     if (!smp::Supported(isa) || isa == Isa::kScalar) continue;
     const smp::KernelTable& table = smp::Kernels(isa);
-    for (const Kernel kernel : {Kernel::kSparseInt8, Kernel::kDenseInt8, Kernel::kSparseFp32,
-                                Kernel::kDenseFp32}) {
+    for (const Kernel kernel :
+         {Kernel::kSparseInt8, Kernel::kDenseInt8, Kernel::kSparseFp32, Kernel::kDenseFp32}) {
       const bool dense = kernel == Kernel::kDenseInt8 || kernel == Kernel::kDenseFp32;
       for (const auto& shape : shapes) {
         for (const double density : {1.0, 0.5, 0.1, 0.03}) {
           if (dense != (density == 1.0)) continue;
           const double gops = Gops(table, kernel, Random(shape.rows, shape.columns, density));
-          std::printf("| %s %s | %u x %u | %g | %.0f | %.0f |\n", smp::Name(isa),
-                      smp::Name(kernel), shape.rows, shape.columns, density, gops, gops / density);
+          std::printf("| %s %s | %u x %u | %g | %.0f | %.0f |\n", smp::Name(isa), smp::Name(kernel),
+                      shape.rows, shape.columns, density, gops, gops / density);
         }
       }
     }
