@@ -166,7 +166,11 @@ class Rewriter:
         )
         self._replace(node, node.outputs[0], whole)
         self._graph.remove(node, safe=True)
+        constants = [value for value in norm.inputs[1:] if value is not None]
         self._graph.remove(norm, safe=True)
+        for value in constants:
+            if not value.uses() and value.name in self._graph.initializers:
+                self._graph.initializers.pop(str(value.name))
         self._encoders[self._encoders.index(node)] = whole
 
     @property

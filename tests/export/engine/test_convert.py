@@ -192,6 +192,8 @@ def test_the_embeddings_norm_goes_into_the_encoder_where_epsilon_is_the_same():
     (node,) = engine_nodes(converted)
     assert len(node.input) == 2 + 2 * 16 + 2
     assert not any(each.op_type == "LayerNormalization" for each in converted.graph.node)
+    read = {name for each in converted.graph.node for name in each.input}
+    assert {tensor.name for tensor in converted.graph.initializer} <= read
 
     first = next(each for each in model.graph.node if each.op_type == "LayerNormalization")
     (epsilon,) = (attribute for attribute in first.attribute if attribute.name == "epsilon")
