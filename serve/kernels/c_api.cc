@@ -14,6 +14,7 @@
 #include "cpu.h"
 #include "engine.h"
 #include "options.h"
+#include "product.h"
 #include "registry.h"
 #include "tasks.h"
 
@@ -188,9 +189,9 @@ size_t smp_engine_report(char* json, size_t size) {
 
 void smp_engine_reset_profile(void) { smp::Guarded(nullptr, 0, smp::ResetProfiles); }
 
-size_t smp_engine_weights_held(void) {
+size_t smp_engine_products_held(void) {
   size_t count = 0;
-  smp::Guarded(nullptr, 0, [&] { count = smp::SharedWeightsCount(); });
+  smp::Guarded(nullptr, 0, [&] { count = smp::Product::Held(); });
   return count;
 }
 

@@ -52,8 +52,9 @@ SMP_EXPORT size_t smp_engine_report(char* json, size_t size);
 // Profiles count from now on.
 SMP_EXPORT void smp_engine_reset_profile(void);
 
-// How many different weight matrices the sessions of this process hold.
-SMP_EXPORT size_t smp_engine_weights_held(void);
+// How many matrices, made ready for a kernel, the sessions of this process hold; equal ones count
+// once.
+SMP_EXPORT size_t smp_engine_products_held(void);
 
 #ifdef __cplusplus
 }

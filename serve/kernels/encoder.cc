@@ -98,15 +98,12 @@ class TiledEncoder : public Encoder {
     return "[" + json + "]";
   }
 
-  std::string ProfileJson() const override {
-    std::string json;
+  Profile TimeByStage() const override {
+    Profile profile;
     for (size_t stage = 0; stage < kStages; ++stage) {
-      char entry[80];
-      std::snprintf(entry, sizeof entry, "%s\"%s\": %.9f", json.empty() ? "" : ", ",
-                    kStageNames[stage], static_cast<double>(nanoseconds_[stage].load()) * 1e-9);
-      json += entry;
+      profile[kStageNames[stage]] = static_cast<double>(nanoseconds_[stage].load()) * 1e-9;
     }
-    return "{" + json + "}";
+    return profile;
   }
 
  private:

@@ -115,7 +115,7 @@ EncoderKernel::EncoderKernel(const NodeInfo& info)
   encoder_ = Encoder::Create(std::move(spec));
   live_ = std::make_unique<LiveNode>(NodeSource{info.Name(), kName,
                                                 [this] { return encoder_->PlanJson(); },
-                                                [this] { return encoder_->ProfileJson(); }});
+                                                [this] { return encoder_->TimeByStage(); }});
 }
 
 void EncoderKernel::Compute(const RunContext& context, const Parallel& parallel) const {
@@ -139,7 +139,7 @@ void EncoderKernel::Compute(const RunContext& context, const Parallel& parallel)
   // A sequence of no tokens has no first one.
   if (first_token_only_) y_dims[1] = std::min<int64_t>(1, y_dims[1]);
   float* y = context.Output(0, y_dims);
-  if (Product(x->dims, 2) == 0) return;
+  if (ElementCount(x->dims, 2) == 0) return;
   encoder_->Run(static_cast<const float*>(x->data), mask, static_cast<size_t>(x->dims[0]),
                 static_cast<size_t>(x->dims[1]), y, parallel);
 }

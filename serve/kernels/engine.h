@@ -4,6 +4,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <functional>
+#include <map>
 #include <memory>
 #include <string>
 #include <vector>
@@ -11,6 +12,9 @@
 #include "weights.h"
 
 namespace smp {
+
+// Stage -> seconds so far.
+using Profile = std::map<std::string, double>;
 
 enum class Compute { kFp32, kInt8 };
 enum class Activation { kNone, kGelu, kGeluTanh, kRelu, kTanh, kSilu };
@@ -72,8 +76,8 @@ class Encoder {
   // zeros. Safe to call from several threads at once.
   virtual void Run(const float* x, const int64_t* mask, size_t batch, size_t sequence, float* y,
                    const Parallel& parallel) const = 0;
-  virtual std::string PlanJson() const = 0;     // a list, one entry a matrix
-  virtual std::string ProfileJson() const = 0;  // {"stage": seconds so far}, all Runs together
+  virtual std::string PlanJson() const = 0;  // a list, one entry a matrix
+  virtual Profile TimeByStage() const = 0;   // all Runs together
 };
 
 }  // namespace smp

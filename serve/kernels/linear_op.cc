@@ -1,7 +1,6 @@
 #include "linear_op.h"
 
 #include <chrono>
-#include <cstdio>
 #include <stdexcept>
 #include <string>
 #include <utility>
@@ -14,12 +13,6 @@ namespace {
 constexpr size_t kX = 0, kW = 1, kBias = 2, kResidual = 3, kGamma = 4, kBeta = 5;
 constexpr int64_t kMaxFeatures = 1 << 24;
 
-std::string ProfileText(int64_t nanoseconds) {
-  char text[64];
-  std::snprintf(text, sizeof text, "{\"linear\": %.9f}", static_cast<double>(nanoseconds) * 1e-9);
-  return text;
-}
-
 }  // namespace
 
 std::shared_ptr<const Weights> WeightsInput(const NodeInfo& info, size_t index,
@@ -27,7 +20,7 @@ std::shared_ptr<const Weights> WeightsInput(const NodeInfo& info, size_t index,
   const ConstTensor tensor = info.Constant(index, label, ort::kUint8, 1);
   std::string error;
   auto weights =
-      SharedWeights(static_cast<const uint8_t*>(tensor.data), Product(tensor.dims, 1), &error);
+      DecodeWeights(static_cast<const uint8_t*>(tensor.data), ElementCount(tensor.dims, 1), &error);
   if (!weights) throw std::invalid_argument("input " + label + ": " + error);
   if (weights->rows != rows || weights->columns != columns) {
     throw std::invalid_argument("input " + label + " is " + std::to_string(weights->rows) + " x " +
@@ -59,9 +52,9 @@ LinearKernel::LinearKernel(const NodeInfo& info)
     norm.beta = info.Vector(kBeta, "beta", rows);
   }
   linear_ = Linear::Create(std::move(linear), std::move(norm));
-  live_ = std::make_unique<LiveNode>(
-      NodeSource{info.Name(), kName, [this] { return "[" + linear_->PlanJson() + "]"; },
-                 [this] { return ProfileText(nanoseconds_.load()); }});
+  live_ = std::make_unique<LiveNode>(NodeSource{
+      info.Name(), kName, [this] { return "[" + linear_->PlanJson() + "]"; },
+      [this] { return Profile{{"linear", static_cast<double>(nanoseconds_.load()) * 1e-9}}; }});
 }
 
 void LinearKernel::Compute(const RunContext& context, const Parallel& parallel) const {
@@ -84,7 +77,7 @@ void LinearKernel::Compute(const RunContext& context, const Parallel& parallel) 
     residual = static_cast<const float*>(input->data);
   }
   float* y = context.Output(0, y_dims);
-  const size_t tokens = Product(y_dims, y_dims.size() - 1);
+  const size_t tokens = ElementCount(y_dims, y_dims.size() - 1);
   if (tokens == 0) return;
   linear_->Run(static_cast<const float*>(x->data), tokens, residual, y, parallel);
   nanoseconds_ +=

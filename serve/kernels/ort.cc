@@ -66,7 +66,7 @@ std::string ToText(const Dims& dims) {
   return "[" + text + "]";
 }
 
-size_t Product(const Dims& dims, size_t count) {
+size_t ElementCount(const Dims& dims, size_t count) {
   size_t product = 1;
   for (size_t i = 0; i < count; ++i) product *= static_cast<size_t>(dims[i]);
   return product;
@@ -151,7 +151,7 @@ ConstTensor NodeInfo::Constant(size_t index, const std::string& label, ort::Elem
 
 std::vector<float> NodeInfo::Vector(size_t index, const std::string& label, size_t length) const {
   const ConstTensor tensor = Constant(index, label, ort::kFloat, 1);
-  if (Product(tensor.dims, 1) != length) {
+  if (ElementCount(tensor.dims, 1) != length) {
     throw std::invalid_argument("input " + label + " has " + std::to_string(tensor.dims[0]) +
                                 " elements; expected " + std::to_string(length));
   }

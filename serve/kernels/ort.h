@@ -23,7 +23,7 @@ using Dims = std::vector<int64_t>;
 std::string ToText(const Dims& dims);
 
 // The product of dims[0 .. count).
-size_t Product(const Dims& dims, size_t count);
+size_t ElementCount(const Dims& dims, size_t count);
 
 // Throws std::runtime_error with the status' text, and releases the status.
 void Check(const ort::Api* api, ort::Status* status);

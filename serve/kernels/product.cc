@@ -152,7 +152,7 @@ const char* Name(Kernel kernel) {
   return "";
 }
 
-std::shared_ptr<const Product> Build(const Weights& weights, Kernel kernel) {
+std::shared_ptr<const Product> Product::Build(const Weights& weights, Kernel kernel) {
   auto product = std::make_shared<Product>();
   product->kernel_ = kernel;
   product->rows_ = weights.rows;
@@ -175,23 +175,56 @@ std::shared_ptr<const Product> Build(const Weights& weights, Kernel kernel) {
   return product;
 }
 
-std::shared_ptr<const Product> Product::Make(const Weights& weights, Kernel kernel) {
-  using Key = std::tuple<uint64_t, uint32_t, uint32_t, size_t, Kernel>;
-  static std::mutex mutex;
-  static std::map<Key, std::weak_ptr<const Product>> products;
-  const Key key{weights.hash, weights.rows, weights.columns, weights.nonzeros(), kernel};
-  const std::lock_guard<std::mutex> lock(mutex);
-  if (weights.hash != 0) {
-    if (auto shared = products[key].lock()) return shared;
-  }
-  auto product = Build(weights, kernel);
-  if (weights.hash != 0) {
-    for (auto entry = products.begin(); entry != products.end();) {
-      entry = entry->second.expired() ? products.erase(entry) : std::next(entry);
+namespace {
+
+// Equal hash, size and kernel are taken for equal products.
+using Key = std::tuple<uint64_t, uint64_t, size_t, Kernel>;
+
+struct Shared {
+  std::mutex mutex;
+  std::map<Key, std::weak_ptr<const Product>> products;
+
+  void DropExpired() {
+    for (auto it = products.begin(); it != products.end();) {
+      it = it->second.expired() ? products.erase(it) : std::next(it);
     }
-    products[key] = product;
   }
-  return product;
+};
+
+// Never destroyed: sessions may outlive this library's static objects.
+Shared& AllProducts() {
+  static Shared& shared = *new Shared;
+  return shared;
+}
+
+}  // namespace
+
+std::shared_ptr<const Product> Product::Make(const Weights& weights, Kernel kernel) {
+  if (weights.hash.low == 0 && weights.hash.high == 0) return Build(weights, kernel);
+  Shared& shared = AllProducts();
+  const Key key{weights.hash.low, weights.hash.high, weights.nonzeros(), kernel};
+  {
+    const std::lock_guard<std::mutex> lock(shared.mutex);
+    const auto found = shared.products.find(key);
+    if (found != shared.products.end()) {
+      if (auto product = found->second.lock()) return product;
+    }
+  }
+  // Built without the lock, so that sessions are opened side by side; the first to finish wins.
+  auto built = Build(weights, kernel);
+  const std::lock_guard<std::mutex> lock(shared.mutex);
+  shared.DropExpired();
+  std::weak_ptr<const Product>& slot = shared.products[key];
+  if (auto product = slot.lock()) return product;
+  slot = built;
+  return built;
+}
+
+size_t Product::Held() {
+  Shared& shared = AllProducts();
+  const std::lock_guard<std::mutex> lock(shared.mutex);
+  shared.DropExpired();
+  return shared.products.size();
 }
 
 void Product::Run(const KernelTable& table, size_t row0, size_t row1, size_t width,

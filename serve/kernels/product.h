@@ -22,8 +22,11 @@ struct TileInput {
 
 class Product {
  public:
-  // Shared with other products of the same weights and kernel in this process.
+  // Weights from a file have a hash: all sessions of the process share their product, as long as
+  // one of them holds it.
   static std::shared_ptr<const Product> Make(const Weights& weights, Kernel kernel);
+  // How many different ones are shared now.
+  static size_t Held();
 
   Kernel kernel() const { return kernel_; }
   size_t rows() const { return rows_; }
@@ -34,14 +37,14 @@ class Product {
            const Epilogue& epilogue) const;
 
  private:
+  static std::shared_ptr<const Product> Build(const Weights& weights, Kernel kernel);
+
   Kernel kernel_ = Kernel::kSparseInt8;
   size_t rows_ = 0, columns_ = 0, nonzeros_ = 0;
   SparseInt8 sparse_int8_;
   DenseInt8 dense_int8_;
   SparseFp32 sparse_fp32_;
   DenseFp32 dense_fp32_;
-
-  friend std::shared_ptr<const Product> Build(const Weights& weights, Kernel kernel);
 };
 
 }  // namespace smp

@@ -1,4 +1,4 @@
-// What all sessions of a process share: decoded weights, and the list of live operators.
+// The operators that are alive in this process, for the report.
 #pragma once
 
 #include <cstddef>
@@ -7,22 +7,16 @@
 #include <memory>
 #include <string>
 
-#include "weights.h"
+#include "engine.h"
 
 namespace smp {
-
-// Like DecodeWeights, but equal bytes give the same object for as long as anybody holds it.
-std::shared_ptr<const Weights> SharedWeights(const uint8_t* data, size_t size, std::string* error);
-
-// How many different weights are held now.
-size_t SharedWeightsCount();
 
 // Where the report asks an operator that runs in some session.
 struct NodeSource {
   std::string node;
   std::string op;
-  std::function<std::string()> plan;     // a JSON list
-  std::function<std::string()> profile;  // a JSON object: {"stage": seconds so far}
+  std::function<std::string()> plan;  // a JSON list
+  std::function<Profile()> profile;
 };
 
 // In the report from construction to destruction, which waits for a report in progress. Must be

@@ -242,7 +242,7 @@ std::shared_ptr<const Weights> Decode(const uint8_t* data, size_t size) {
   auto weights = std::make_shared<Weights>();
   weights->rows = header.rows;
   weights->columns = header.columns;
-  weights->hash = HashBytes(data, size).low;
+  weights->hash = HashBytes(data, size);
   if (header.values == kInt8) DecodeScales(scales, weights.get());
   DecodeMask(header, mask, weights.get());
   DecodeValues(header, values, weights.get());

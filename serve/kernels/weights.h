@@ -7,6 +7,8 @@
 #include <string>
 #include <vector>
 
+#include "hash.h"
+
 namespace smp {
 
 // One pruned matrix, rows = output features, in compressed sparse rows. Either `quantized` (with
@@ -19,7 +21,7 @@ struct Weights {
   std::vector<int8_t> quantized;    // [non-zeros] or empty
   std::vector<float> scale;         // [rows] or empty: weight = quantized * scale[row]
   std::vector<float> values;        // [non-zeros] or empty
-  uint64_t hash = 0;                // of the encoded bytes: names the matrix in the plan's cache
+  Hash128 hash;                     // of the encoded bytes: equal ones are shared
 
   size_t nonzeros() const { return column.size(); }
 };

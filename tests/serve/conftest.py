@@ -73,5 +73,5 @@ def engine(native_library: Path) -> Any:
     library.smp_engine_report.argtypes = [text, size]
     library.smp_engine_report.restype = size
     library.smp_engine_reset_profile.restype = None
-    library.smp_engine_weights_held.restype = size
+    library.smp_engine_products_held.restype = size
     return library
