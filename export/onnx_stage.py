@@ -10,6 +10,7 @@ from pathlib import Path
 import onnx
 from rich.console import Console
 
+from export.comparison_texts import comparison_texts
 from export.engine import convert
 from export.engine.probe import Batch, make_batches
 from export.graph_file import read_graph, write_graph
@@ -30,7 +31,6 @@ from pipeline.artifacts.exported import (
 )
 from pipeline.artifacts.files import sha256_file, staged_directory
 from pipeline.config import ExportConfig
-from pipeline.data import LabelledText, read_labelled_text
 from pipeline.environment import package_versions
 from pipeline.errors import ArtifactError, ConfigurationError, ModelError
 
@@ -129,6 +129,7 @@ def convert_file(config: ExportConfig) -> ConvertedFile:
                 format="engine",
                 compute=config.compute,
                 engine=converted.report,
+                values=config.weight_values,
                 model_sha256=sha256_file(path),
                 verification=verification,
                 encodings={**manifest.encodings, **converted.encodings},
@@ -165,8 +166,12 @@ def _manifest_beside(source: Path) -> ExportManifest | None:
 
 def _batches(config: ExportConfig, source: Path, manifest: ExportManifest | None) -> list[Batch]:
     """Real texts to compare on; none if there are none."""
-    texts = None if manifest is None else _texts(config, manifest)
-    if manifest is None or texts is None:
+    if manifest is None:
+        return []
+    data = manifest.run.get("validation_data")
+    recorded = str(data.get("source", "")) if isinstance(data, dict) else None
+    texts = comparison_texts(config, manifest.task, recorded)
+    if texts is None:
         return []
     batches = text_batches(
         source.parent / TOKENIZER_FILE,
@@ -176,25 +181,6 @@ def _batches(config: ExportConfig, source: Path, manifest: ExportManifest | None
         pad_token_id=manifest.pad_token_id,
     )
     return [Batch(dict(feeds), feeds["attention_mask"] != 0) for feeds in batches]
-
-
-def _texts(config: ExportConfig, manifest: ExportManifest) -> LabelledText | None:
-    path = config.validation_file
-    flag = "--validation-file"
-    if path is None:
-        recorded = manifest.run.get("validation_data")
-        path = Path(str(recorded.get("source", ""))) if isinstance(recorded, dict) else None
-        flag = "the run's validation data"
-        if path is None or not path.is_file():
-            return None
-    texts = read_labelled_text(
-        path,
-        flag=flag,
-        text_column=manifest.task.text_column,
-        text_pair_column=manifest.task.text_pair_column,
-        label_column=manifest.task.label_column,
-    )
-    return texts.head(config.verification_samples)
 
 
 def _describe(model: onnx.ModelProto, config: ExportConfig) -> None:

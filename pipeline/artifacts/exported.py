@@ -4,6 +4,7 @@ DIR/
   manifest.json    this module's ExportManifest
   model.onnx       inputs named as the tokenizer names them, int64 [batch, sequence];
                    one output, ``logits``, float32 [batch, outputs]
+  model.onnx.data  the weights of a model that is too large for one ONNX file
   tokenizer.json   for the tokenizers library (the other tokenizer files lie beside it)
   config.json      for optimum's and transformers' classes
   README.md        the model card
@@ -11,7 +12,7 @@ DIR/
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
@@ -21,13 +22,16 @@ from pipeline.artifacts.run import BaseModel, TaskLayout
 from pipeline.errors import ArtifactError
 
 __all__ = [
+    "DATA_FILE",
     "KIND",
     "MANIFEST_FILE",
     "MODEL_FILE",
     "TOKENIZER_FILE",
     "EngineReport",
     "ExportManifest",
+    "StructureReport",
     "Verification",
+    "VocabularyReport",
     "read_exported",
     "write_export_manifest",
 ]
@@ -36,6 +40,7 @@ KIND = "smp-model"
 SCHEMA_VERSION = 1
 MANIFEST_FILE = "manifest.json"
 MODEL_FILE = "model.onnx"
+DATA_FILE = "model.onnx.data"
 TOKENIZER_FILE = "tokenizer.json"
 
 
@@ -96,6 +101,61 @@ class EngineReport:
 
 
 @dataclass(frozen=True)
+class StructureReport:
+    """What of the encoder was empty and is taken out.
+
+    Attributes:
+        neurons: encoder layer -> how many neurons of its feed-forward part went.
+        neurons_before: neurons of all layers before.
+        heads: encoder layer -> how many attention heads went.
+        heads_before: attention heads of all layers before.
+        weights: weights of the pruned matrices that went, zeros included.
+    """
+
+    neurons: Mapping[str, int]
+    neurons_before: int
+    heads: Mapping[str, int]
+    heads_before: int
+    weights: int
+
+    def summary(self) -> str:
+        """What went, for people, in one line."""
+        return (
+            f"{sum(self.neurons.values()):,} of {self.neurons_before:,} neurons and "
+            f"{sum(self.heads.values()):,} of {self.heads_before:,} attention heads were empty; "
+            f"{self.weights:,} weights went with them"
+        )
+
+
+@dataclass(frozen=True)
+class VocabularyReport:
+    """What a corpus left of the vocabulary.
+
+    Attributes:
+        corpus: the file, without its directory.
+        corpus_sha256: its hash.
+        texts: texts in it.
+        tokens: tokens that are kept.
+        tokens_before: tokens of the base model.
+        changed: share of the validation texts that become other tokens now, in [0, 1].
+    """
+
+    corpus: str
+    corpus_sha256: str
+    texts: int
+    tokens: int
+    tokens_before: int
+    changed: float
+
+    def summary(self) -> str:
+        """What is left, for people, in one line."""
+        return (
+            f"{self.tokens:,} of {self.tokens_before:,} tokens are kept; {self.changed:.1%} of the "
+            "validation texts become other tokens"
+        )
+
+
+@dataclass(frozen=True)
 class ExportManifest:
     """Everything about an exported model that is not in the graph.
 
@@ -111,15 +171,21 @@ class ExportManifest:
         pad_token_id: the id that pads ``input_ids``.
         model_sha256: hash of model.onnx.
         verification: agreement with PyTorch.
-        encodings: parameter name -> how it is stored (``dense``, ``bitmap``, ``gaps``).
+        encodings: parameter name -> how it is stored (``dense``, ``bitmap``, ``gaps``, ...).
         run: the training run's settings, metrics, data and versions, for the record.
         versions: package -> version at export.
         compute: how the engine's operators compute; None for other formats.
         engine: what the engine's operators compute; None for other formats.
+        values: how the weights that remain are stored.
+        embeddings: how embedding tables are stored.
+        data_sha256: hash of model.onnx.data; None where model.onnx holds everything.
+        structure: what was empty and is taken out; None if that was not asked for.
+        vocabulary: what a corpus left of the vocabulary; None if that was not asked for.
+        fusions: fusion -> how often it was found and done.
     """
 
     smp_pipeline_version: str
-    format: Literal["dense", "packed", "engine"]
+    format: Literal["dense", "sparse", "packed", "engine"]
     method: str
     density: float
     opset: int
@@ -134,6 +200,12 @@ class ExportManifest:
     versions: Mapping[str, str]
     compute: Literal["int8", "fp32"] | None = None
     engine: EngineReport | None = None
+    values: Literal["fp32", "fp16", "int8"] = "fp32"
+    embeddings: Literal["fp32", "fp16", "int8"] = "fp32"
+    data_sha256: str | None = None
+    structure: StructureReport | None = None
+    vocabulary: VocabularyReport | None = None
+    fusions: Mapping[str, int] = field(default_factory=dict)
 
 
 def write_export_manifest(directory: Path, manifest: ExportManifest) -> None:
@@ -156,7 +228,8 @@ def read_exported(directory: Path) -> ExportManifest:
     path = directory / MANIFEST_FILE
     content = read_json(path, kind=KIND, schema_version=SCHEMA_VERSION)
     manifest = from_json(ExportManifest, content, source=path)
-    for name in (MODEL_FILE, TOKENIZER_FILE):
+    needed = [MODEL_FILE, TOKENIZER_FILE, *([DATA_FILE] if manifest.data_sha256 else [])]
+    for name in needed:
         if not (directory / name).is_file():
             raise ArtifactError(f"{directory / name} is missing; export the model again")
     return manifest

@@ -7,25 +7,36 @@ from typing import Literal
 from pipeline.config.fields import check_bounds, check_output_directory, option
 from pipeline.errors import ConfigurationError
 
-__all__ = ["ExportConfig"]
+__all__ = ["ExportConfig", "Fusion"]
+
+
+Fusion = Literal["attention", "skip-layer-norm", "gelu", "embed-layer-norm"]
 
 
 @dataclass(frozen=True, kw_only=True)
 class ExportConfig:
     """What to export, how, and where to.
 
-    Exactly one of ``run`` and ``from_onnx`` is given.
+    Exactly one of ``run``, ``from_delta`` and ``from_onnx`` is given.
     """
 
     run: Path | None = option(
-        None, help="The run directory that `train` wrote; or give --from-onnx.", positional=True
+        None,
+        help="The run directory that `train` wrote; or give --from-delta or --from-onnx.",
+        positional=True,
     )
     output_dir: Path = option(help="Directory to write; it must not exist or be empty.")
-    format: Literal["dense", "packed", "engine"] = option(
+    format: Literal["dense", "sparse", "packed", "engine", "delta"] = option(
         "dense",
-        help="dense: weights with zeros. packed: bitmap or gaps and values, rebuilt by standard "
-        "operators when a session opens. engine: sparse operators of our native library, fast "
-        "and small.",
+        help="dense: weights with zeros. sparse: the ONNX standard's sparse initializers. packed: "
+        "positions and values, rebuilt by standard operators when a session opens; the smallest "
+        "that stock ONNX Runtime loads. engine: sparse operators of our native library, fast and "
+        "small. delta: masks and head alone, to rebuild any other format beside the base model.",
+    )
+    from_delta: Path | None = option(
+        None,
+        help="A directory of --format delta to export in the place of RUN; it needs the base "
+        "model (--model, if it is elsewhere).",
     )
     from_onnx: Path | None = option(
         None,
@@ -37,10 +48,35 @@ class ExportConfig:
         help="How --format engine computes. int8: weights rounded by row, activations by token on "
         "the fly. fp32: as exact as the stored weights (--values).",
     )
-    values: Literal["fp32", "fp16"] = option(
-        "fp16",
-        help="How packed, and engine with --compute fp32, store the weights that remain; with "
-        "--compute int8 they are int8.",
+    values: Literal["fp32", "fp16", "int8"] | None = option(
+        None,
+        help="How the weights that remain are stored; int8 is by output row, symmetric. If not "
+        "given: dense and sparse fp32, packed fp16, engine int8 (fp16 with --compute fp32).",
+    )
+    embeddings: Literal["fp32", "fp16", "int8"] | None = option(
+        None,
+        help="How embedding tables are stored, on disk and in memory; int8 is by row, symmetric. "
+        "If not given: dense and sparse fp32, packed and engine fp16.",
+    )
+    fold_constants: bool = option(
+        True, help="Compute what depends on no input while exporting.", group="Graph"
+    )
+    remove_structure: bool = option(
+        False,
+        help="Take out neurons and attention heads that the masks leave empty, with what they add "
+        "folded into biases. Matrices get smaller than the base model's.",
+        group="Graph",
+    )
+    fuse: tuple[Fusion, ...] = option(
+        (),
+        help="Put in ONNX Runtime's own operators (com.microsoft) for these parts; no other "
+        "runtime opens the file then.",
+        group="Graph",
+    )
+    prune_vocabulary: Path | None = option(
+        None,
+        help="A text file (UTF-8, a text a line) of the kind that the model will see: tokens that "
+        "never occur in it are dropped from tokenizer and embeddings.",
     )
     model: str | None = option(
         None, help="The base model, if it is no longer where the run directory says."
@@ -66,30 +102,92 @@ class ExportConfig:
     def __post_init__(self) -> None:
         check_bounds(self)
         check_output_directory(self.output_dir)
-        if (self.run is None) == (self.from_onnx is None):
-            given = "neither" if self.run is None else "both"
-            raise ConfigurationError(
-                f"export takes a run directory (RUN) or an ONNX file (--from-onnx), got {given}; "
-                "give one of the two"
+        given = [
+            name
+            for name, value in (
+                ("RUN", self.run),
+                ("--from-delta", self.from_delta),
+                ("--from-onnx", self.from_onnx),
             )
-        if self.from_onnx is not None and self.format != "engine":
+            if value is not None
+        ]
+        if len(given) != 1:
+            raise ConfigurationError(
+                "export takes a run directory (RUN), a delta (--from-delta) or an ONNX file "
+                f"(--from-onnx), got {' and '.join(given) or 'none'}; give one of them"
+            )
+        if self.from_onnx is not None:
+            self._check_from_onnx()
+        if self.format == "delta":
+            self._check_delta()
+        if self.format == "engine" and self.compute == "int8" and self.values not in (None, "int8"):
+            raise ConfigurationError(
+                f"--format engine with --compute int8 stores int8 values, got --values "
+                f"{self.values}; add --compute fp32 or leave --values out"
+            )
+        if self.format == "engine" and self.compute == "fp32" and self.values == "int8":
+            raise ConfigurationError(
+                "--format engine with --compute fp32 stores fp32 or fp16 values, got --values "
+                "int8; use --compute int8"
+            )
+        if self.format == "engine" and (self.fuse or self.remove_structure):
+            flag = "--fuse" if self.fuse else "--remove-structure"
+            raise ConfigurationError(
+                f"{flag} is for graphs of standard operators, --format engine has its own; "
+                "leave it out"
+            )
+
+    def _check_from_onnx(self) -> None:
+        if self.format != "engine":
             raise ConfigurationError(
                 f"--from-onnx converts to --format engine only, got {self.format}; "
                 "add --format engine"
             )
-        if self.from_onnx is not None and self.model is not None:
-            raise ConfigurationError("--model is the base model of a RUN; leave it out")
+        for name in ("model", "embeddings", "prune_vocabulary"):
+            if getattr(self, name) is not None:
+                raise ConfigurationError(
+                    f"--{name.replace('_', '-')} is for a RUN or a delta; leave it out with "
+                    "--from-onnx"
+                )
+
+    def _check_delta(self) -> None:
+        if self.from_delta is not None:
+            raise ConfigurationError(
+                "--from-delta has a delta already; choose another --format than delta"
+            )
+        for name in ("values", "embeddings", "prune_vocabulary"):
+            if getattr(self, name) is not None:
+                raise ConfigurationError(
+                    f"--format delta has no weights and no graph; give --{name.replace('_', '-')} "
+                    "when another format is made from it"
+                )
+        if self.fuse or self.remove_structure:
+            raise ConfigurationError(
+                "--format delta has no graph; give --fuse and --remove-structure when another "
+                "format is made from it"
+            )
 
     @property
     def weight_values(self) -> Literal["fp32", "fp16", "int8"]:
         """How the weights that remain are stored."""
-        if self.format == "dense":
+        if self.values is not None:
+            return self.values
+        if self.format in ("dense", "sparse"):
             return "fp32"
-        if self.format == "engine" and self.compute == "int8":
-            return "int8"
-        return self.values
+        return "int8" if self.format == "engine" and self.compute == "int8" else "fp16"
+
+    @property
+    def embedding_values(self) -> Literal["fp32", "fp16", "int8"]:
+        """How embedding tables are stored."""
+        if self.embeddings is not None:
+            return self.embeddings
+        small = self.format in ("packed", "engine") and self.from_onnx is None
+        return "fp16" if small else "fp32"
 
     @property
     def share_allowed(self) -> float:
         """The tolerance, given or by the stored weights."""
-        return self.tolerance or {"fp32": 1e-4, "fp16": 1e-2, "int8": 0.1}[self.weight_values]
+        by_values = {"fp32": 1e-4, "fp16": 1e-2, "int8": 0.1}
+        return self.tolerance or max(
+            by_values[self.weight_values], by_values[self.embedding_values]
+        )
