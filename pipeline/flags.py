@@ -65,7 +65,9 @@ def given_values(cls: type, values: Mapping[str, Any]) -> dict[str, Any]:
 def _parameter(field: "dataclasses.Field[Any]", hint: Any) -> inspect.Parameter:
     required = field.default is dataclasses.MISSING
     base, several = _base_type(hint)
-    annotation: Any = list[base] if several else base  # type: ignore[valid-type]
+    # Typer has no lists of choices: it takes texts, and `build` checks them.
+    item = str if several and typing.get_origin(base) is typing.Literal else base
+    annotation: Any = list[item] if several else item  # type: ignore[valid-type]
     if field.metadata["positional"]:
         info: Any = typer.Argument(help=field.metadata["help"], metavar=flag_name(field))
     else:

@@ -39,7 +39,7 @@ def test_a_missing_file_is_named(model, name):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"format": "sparse"}, "format must be one of dense, packed"),
+        ({"format": "zip"}, "format must be one of dense, sparse, packed"),
         ({"opset": "20"}, "opset must be int"),
         ({"inputs": "input_ids"}, "inputs must be a list"),
         ({"verification": {"texts": 1}}, "verification.largest_logit_difference is missing"),

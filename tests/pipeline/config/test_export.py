@@ -17,12 +17,19 @@ from pipeline.errors import ConfigurationError
         ({"tolerance": float("nan")}, "--tolerance must be"),
         ({"verification_samples": 0}, "--verification-samples must be at least 1"),
         ({"output_dir": Path()}, "--output-dir must be a new directory with a name"),
-        ({"run": None}, r"a run directory \(RUN\) or an ONNX file \(--from-onnx\), got neither"),
-        ({"from_onnx": Path("m.onnx")}, "got both; give one of the two"),
+        ({"run": None}, r"an ONNX file \(--from-onnx\), got none; give one"),
+        ({"from_onnx": Path("m.onnx")}, "got RUN and --from-onnx; give one of them"),
+        ({"from_delta": Path("d")}, "got RUN and --from-delta; give one of them"),
+        ({"run": None, "from_delta": Path("d"), "format": "delta"}, "choose another --format"),
+        ({"format": "delta", "values": "fp16"}, "give --values when another format is made"),
+        ({"format": "delta", "remove_structure": True}, "--format delta has no graph"),
+        ({"format": "engine", "values": "fp16"}, "add --compute fp32 or leave --values out"),
+        ({"format": "engine", "compute": "fp32", "values": "int8"}, "use --compute int8"),
+        ({"format": "engine", "fuse": ("gelu",)}, "--fuse is for graphs of standard operators"),
         ({"run": None, "from_onnx": Path("m.onnx")}, "got dense; add --format engine"),
         (
             {"run": None, "from_onnx": Path("m.onnx"), "format": "engine", "model": "m"},
-            "--model is the base model of a RUN",
+            "--model is for a RUN or a delta",
         ),
     ],
 )
@@ -32,17 +39,23 @@ def test_what_cannot_work_is_refused(changes, message):
 
 
 @pytest.mark.parametrize(
-    ("changes", "values", "share"),
+    ("changes", "values", "embeddings", "share"),
     [
-        ({}, "fp32", 1e-4),
-        ({"format": "packed"}, "fp16", 1e-2),
-        ({"format": "packed", "values": "fp32"}, "fp32", 1e-4),
-        ({"format": "engine"}, "int8", 0.1),
-        ({"format": "engine", "values": "fp32"}, "int8", 0.1),
-        ({"format": "engine", "compute": "fp32"}, "fp16", 1e-2),
-        ({"format": "engine", "tolerance": 0.5}, "int8", 0.5),
+        ({}, "fp32", "fp32", 1e-4),
+        ({"format": "sparse"}, "fp32", "fp32", 1e-4),
+        ({"values": "fp16"}, "fp16", "fp32", 1e-2),
+        ({"embeddings": "int8"}, "fp32", "int8", 0.1),
+        ({"format": "packed"}, "fp16", "fp16", 1e-2),
+        ({"format": "packed", "values": "fp32", "embeddings": "fp32"}, "fp32", "fp32", 1e-4),
+        ({"format": "engine"}, "int8", "fp16", 0.1),
+        ({"format": "engine", "compute": "fp32"}, "fp16", "fp16", 1e-2),
+        ({"format": "engine", "tolerance": 0.5}, "int8", "fp16", 0.5),
+        ({"run": None, "from_onnx": Path("m"), "format": "engine"}, "int8", "fp32", 0.1),
     ],
 )
-def test_stored_values_decide_on_the_tolerance(changes, values, share):
-    config = ExportConfig(run=Path("run"), output_dir=Path("model"), **changes)
-    assert (config.weight_values, config.share_allowed) == (values, share)
+def test_the_format_decides_what_is_stored_and_that_on_the_tolerance(
+    changes, values, embeddings, share
+):
+    config = ExportConfig(**{"run": Path("run"), "output_dir": Path("model"), **changes})
+    assert (config.weight_values, config.embedding_values) == (values, embeddings)
+    assert config.share_allowed == share
