@@ -2,9 +2,8 @@
 
 import ctypes
 import itertools
-import json
-import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -14,20 +13,26 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
+from tests.serve.c_api import pointer
+from tests.serve.matrices import (
+    DENSITIES,
+    MASKS,
+    SEEDS,
+    SIZES,
+    VALUES,
+    int8_values,
+    make_matrix,
+    stored,
+)
+from tests.serve.op_models import ACTIVATIONS
+
 Array = NDArray[Any]
 WriteBlob = Callable[..., bytes]
 
 ISAS = ("scalar", "avx2", "avx512", "avx512_vnni", "neon", "neon_dot", "neon_i8mm")
-VALUES = ("fp32", "fp16", "int8")
-MASKS = ("dense", "bitmap", "gaps")
 PLANS = ("sparse", "dense")
 # Beside int8 products, activations are only as good as those resolve.
 ACTIVATION_ERROR = {"fp32": 1e-6, "int8": 1.5e-4}
-
-SIZES = st.integers(1, 200)
-TOKENS = st.integers(1, 150)
-DENSITIES = st.sampled_from([0.0, 0.02, 0.1, 0.5, 0.97, 1.0])
-SEEDS = st.integers(0, 2**32 - 1)
 
 
 @pytest.fixture(autouse=True)
@@ -41,17 +46,6 @@ def supported(engine: Any) -> list[str]:
     return [isa for isa in ISAS if engine.smp_engine_supported(isa.encode())]
 
 
-def make_matrix(rows: int, columns: int, density: float, seed: int) -> Array:
-    """Random, with rows of other sizes and (mostly) an empty one."""
-    generator = np.random.default_rng(seed)
-    matrix = generator.standard_normal((rows, columns))
-    matrix *= 10.0 ** generator.uniform(-2, 2, (rows, 1))
-    matrix[generator.random((rows, columns)) >= density] = 0
-    if density < 1 and rows > 1:
-        matrix[generator.integers(rows)] = 0
-    return matrix.astype(np.float32)
-
-
 def make_tokens(tokens: int, columns: int, seed: int) -> Array:
     """Tokens of other sizes and offsets, one of zeros, some of one sign."""
     generator = np.random.default_rng(seed + 1)
@@ -61,19 +55,35 @@ def make_tokens(tokens: int, columns: int, seed: int) -> Array:
     return x.astype(np.float32)
 
 
-def stored(matrix: Array, values: str) -> Array:
-    """What is left of a matrix in the file, float64."""
-    if values == "fp16":
-        return matrix.astype(np.float16).astype(np.float64)
-    return quantised(matrix) if values == "int8" else matrix.astype(np.float64)
+@dataclass(frozen=True)
+class Case:
+    """A matrix, and tokens to multiply with it."""
+
+    rows: int
+    columns: int
+    tokens: int
+    density: float
+    seed: int
+
+    @property
+    def matrix(self) -> Array:
+        return make_matrix(self.rows, self.columns, self.density, self.seed)
+
+    @property
+    def x(self) -> Array:
+        return make_tokens(self.tokens, self.columns, self.seed)
 
 
-def quantised(matrix: Array) -> Array:
-    """Symmetric int8 of every row, as float64."""
-    scale = np.abs(matrix).astype(np.float32).max(axis=1, keepdims=True) / np.float32(127)
-    safe = np.where(scale > 0, scale, 1)
-    steps = np.rint(matrix.astype(np.float32) / safe).clip(-127, 127)
-    return steps.astype(np.float64) * scale
+def cases(fewest_tokens: int = 1, most_tokens: int = 150) -> st.SearchStrategy[Case]:
+    tokens = st.integers(fewest_tokens, most_tokens)
+    return st.builds(Case, SIZES, SIZES, tokens, DENSITIES, SEEDS)
+
+
+@contextmanager
+def forced_plan(plan: str) -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as environment:
+        environment.setenv("SMP_ENGINE_PLAN", plan)
+        yield
 
 
 @dataclass
@@ -84,14 +94,6 @@ class Layer:
     activation: str = "none"
     vectors: dict[str, Array] = field(default_factory=dict)  # bias, gamma, beta
     epsilon: float = 1e-5
-
-
-def pointer(array: Array | None) -> Any:
-    if array is None:
-        return None
-    assert array.dtype == np.float32
-    assert array.flags.c_contiguous
-    return array.ctypes.data_as(ctypes.POINTER(ctypes.c_float))
 
 
 def run(
@@ -109,20 +111,6 @@ def run(
     )
     assert status == 0, error.value
     return y
-
-
-def activated(x: Array, activation: str) -> Array:
-    functions: dict[str, Callable[[Array], Array]] = {
-        "none": lambda x: x,
-        "gelu": lambda x: 0.5 * x * (1 + np.vectorize(math.erf, otypes=[float])(x / math.sqrt(2))),
-        "gelu_tanh": lambda x: (
-            0.5 * x * (1 + np.tanh(math.sqrt(2 / math.pi) * (x + 0.044715 * x**3)))
-        ),
-        "relu": lambda x: np.maximum(x, 0),
-        "tanh": np.tanh,
-        "silu": lambda x: x / (1 + np.exp(np.minimum(-x, 700))),
-    }
-    return functions[activation](x)
 
 
 @dataclass
@@ -167,7 +155,7 @@ def expected_product(matrix: Array, values: str, compute: str, x: Array) -> Expe
     if compute == "fp32":
         return exact_product(stored(matrix, values), x)
     weights = stored(matrix, values)
-    return int8_product(weights if values == "int8" else quantised(weights), x)
+    return int8_product(weights if values == "int8" else int8_values(weights), x)
 
 
 def assert_near(y: Array, expected: Expected, note: object) -> None:
@@ -175,22 +163,15 @@ def assert_near(y: Array, expected: Expected, note: object) -> None:
     assert worst <= 1, f"{worst:.3g} times the tolerance, {note}"
 
 
-# ---------------------------------------------------------------- products
-
-
 @settings(max_examples=60, deadline=None)
 @given(
-    rows=SIZES,
-    columns=SIZES,
-    tokens=TOKENS,
-    density=DENSITIES,
+    case=cases(),
     values=st.sampled_from(VALUES),
     mask=st.sampled_from(MASKS),
-    seed=SEEDS,
 )
-@example(rows=1, columns=1, tokens=1, density=1.0, values="fp32", mask="bitmap", seed=0)
-@example(rows=200, columns=200, tokens=150, density=0.0, values="int8", mask="gaps", seed=0)
-@example(rows=7, columns=129, tokens=65, density=1.0, values="int8", mask="dense", seed=0)
+@example(case=Case(1, 1, 1, 1.0, 0), values="fp32", mask="bitmap")
+@example(case=Case(200, 200, 150, 0.0, 0), values="int8", mask="gaps")
+@example(case=Case(7, 129, 65, 1.0, 0), values="int8", mask="dense")
 @pytest.mark.parametrize("plan", PLANS)
 @pytest.mark.parametrize("compute", ["fp32", "int8"])
 def test_products_match_the_reference_on_every_instruction_set(
@@ -198,24 +179,19 @@ def test_products_match_the_reference_on_every_instruction_set(
     write_blob: WriteBlob,
     compute: str,
     plan: str,
-    rows: int,
-    columns: int,
-    tokens: int,
-    density: float,
+    case: Case,
     values: str,
     mask: str,
-    seed: int,
 ) -> None:
-    matrix = make_matrix(rows, columns, density, seed)
+    matrix = case.matrix
     if values == "fp16":
         matrix = matrix.clip(-60000, 60000)
-    x = make_tokens(tokens, columns, seed)
-    layer = Layer(write_blob(matrix, values, mask), rows, compute)
+    x = case.x
+    layer = Layer(write_blob(matrix, values, mask), case.rows, compute)
     expected = expected_product(matrix, values, compute, x)
-    with pytest.MonkeyPatch.context() as environment:
-        environment.setenv("SMP_ENGINE_PLAN", plan)
+    with forced_plan(plan):
         for isa in supported(engine):
-            assert_near(run(engine, isa, layer, x), expected, (isa, seed))
+            assert_near(run(engine, isa, layer, x), expected, (isa, case))
 
 
 @settings(max_examples=25, deadline=None)
@@ -226,7 +202,7 @@ def test_products_match_the_reference_on_every_instruction_set(
     with_bias=st.booleans(),
     with_residual=st.booleans(),
     with_norm=st.booleans(),
-    activation=st.sampled_from(["none", "gelu", "gelu_tanh", "relu", "tanh", "silu"]),
+    activation=st.sampled_from(list(ACTIVATIONS)),
     seed=SEEDS,
 )
 @pytest.mark.parametrize("compute", ["fp32", "int8"])
@@ -254,7 +230,7 @@ def test_what_follows_the_product(
 
     product = expected_product(matrix, "fp32", compute, x)
     before = product.y + vectors.get("bias", 0)
-    y = activated(before, activation)
+    y = ACTIVATIONS[activation](before)
     # No activation is steeper than 1.2.
     tolerance = 1.2 * product.tolerance + 1e-6
     if activation != "none":
@@ -268,14 +244,13 @@ def test_what_follows_the_product(
         tolerance = tolerance * np.abs(vectors["gamma"]) + 1e-5
         y = y * vectors["gamma"] + vectors["beta"]
     layer = Layer(write_blob(matrix), rows, compute, activation, vectors)
-    with pytest.MonkeyPatch.context() as environment:
-        environment.setenv("SMP_ENGINE_PLAN", "sparse")
+    with forced_plan("sparse"):
         for isa in supported(engine):
             assert_near(run(engine, isa, layer, x, residual), Expected(y, tolerance), (isa, seed))
 
 
 @settings(max_examples=25, deadline=None)
-@given(rows=SIZES, columns=SIZES, tokens=st.integers(2, 150), density=DENSITIES, seed=SEEDS)
+@given(case=cases(fewest_tokens=2))
 @pytest.mark.parametrize("plan", PLANS)
 @pytest.mark.parametrize("compute", ["fp32", "int8"])
 def test_nan_and_infinity_stay_in_their_token(
@@ -283,48 +258,38 @@ def test_nan_and_infinity_stay_in_their_token(
     write_blob: WriteBlob,
     compute: str,
     plan: str,
-    rows: int,
-    columns: int,
-    tokens: int,
-    density: float,
-    seed: int,
+    case: Case,
 ) -> None:
-    generator = np.random.default_rng(seed)
-    matrix = make_matrix(rows, columns, density, seed)
-    x = make_tokens(tokens, columns, seed)
-    layer = Layer(write_blob(matrix), rows, compute)
-    token, column = generator.integers(tokens), generator.integers(columns)
+    generator = np.random.default_rng(case.seed)
+    matrix = case.matrix
+    x = case.x
+    layer = Layer(write_blob(matrix), case.rows, compute)
+    token, column = generator.integers(case.tokens), generator.integers(case.columns)
     bad = x.copy()
     bad[token, column] = generator.choice([np.nan, np.inf, -np.inf])
-    with pytest.MonkeyPatch.context() as environment:
-        environment.setenv("SMP_ENGINE_PLAN", plan)
+    with forced_plan(plan):
         for isa in supported(engine):
             clean, y = run(engine, isa, layer, x), run(engine, isa, layer, bad)
-            others = np.arange(tokens) != token
+            others = np.arange(case.tokens) != token
             np.testing.assert_array_equal(y[others], clean[others])
             if compute == "int8":
-                assert np.isnan(y[token]).all(), (isa, seed)
-            assert not np.isfinite(y[token, matrix[:, column] != 0]).any(), (isa, seed)
+                assert np.isnan(y[token]).all(), (isa, case)
+            assert not np.isfinite(y[token, matrix[:, column] != 0]).any(), (isa, case)
 
 
 @settings(max_examples=15, deadline=None)
-@given(rows=SIZES, columns=SIZES, tokens=st.integers(1, 300), density=DENSITIES, seed=SEEDS)
+@given(case=cases(most_tokens=300))
 @pytest.mark.parametrize("compute", ["fp32", "int8"])
 def test_the_number_of_threads_does_not_change_a_bit(
     engine: Any,
     write_blob: WriteBlob,
     compute: str,
-    rows: int,
-    columns: int,
-    tokens: int,
-    density: float,
-    seed: int,
+    case: Case,
 ) -> None:
-    matrix = make_matrix(rows, columns, density, seed)
-    x = make_tokens(tokens, columns, seed)
-    layer = Layer(write_blob(matrix), rows, compute)
-    with pytest.MonkeyPatch.context() as environment:
-        environment.setenv("SMP_ENGINE_PLAN", "sparse")
+    matrix = case.matrix
+    x = case.x
+    layer = Layer(write_blob(matrix), case.rows, compute)
+    with forced_plan("sparse"):
         for isa in supported(engine):
             one = run(engine, isa, layer, x)
             for threads in (2, 3):
@@ -332,25 +297,20 @@ def test_the_number_of_threads_does_not_change_a_bit(
 
 
 @settings(max_examples=30, deadline=None)
-@given(rows=SIZES, columns=SIZES, tokens=TOKENS, density=DENSITIES, seed=SEEDS)
+@given(case=cases())
 def test_sparse_and_dense_int8_agree_bit_for_bit(
     engine: Any,
     write_blob: WriteBlob,
-    rows: int,
-    columns: int,
-    tokens: int,
-    density: float,
-    seed: int,
+    case: Case,
 ) -> None:
-    layer = Layer(write_blob(make_matrix(rows, columns, density, seed), "int8"), rows, "int8")
-    x = make_tokens(tokens, columns, seed)
+    layer = Layer(write_blob(case.matrix, "int8"), case.rows, "int8")
+    x = case.x
     for isa in supported(engine):
         results = []
         for plan in PLANS:
-            with pytest.MonkeyPatch.context() as environment:
-                environment.setenv("SMP_ENGINE_PLAN", plan)
+            with forced_plan(plan):
                 results.append(run(engine, isa, layer, x))
-        np.testing.assert_array_equal(results[0], results[1], err_msg=f"{isa}, {seed}")
+        np.testing.assert_array_equal(results[0], results[1], err_msg=f"{isa}, {case}")
 
 
 @pytest.mark.parametrize("compute", ["fp32", "int8"])
@@ -387,125 +347,3 @@ def test_the_largest_sums_of_int8_do_not_overflow(
 def test_no_tokens_are_no_error(engine: Any, write_blob: WriteBlob) -> None:
     layer = Layer(write_blob(make_matrix(3, 4, 0.5, 0)), 3, "fp32")
     assert run(engine, "scalar", layer, np.empty((0, 4), np.float32)).shape == (0, 3)
-
-
-# ---------------------------------------------------------------- decoding
-
-
-def decode(engine: Any, blob: bytes, rows: int, columns: int) -> Array | str:
-    out = np.full((rows, columns), 7, np.float32)
-    error = ctypes.create_string_buffer(300)
-    if engine.smp_engine_decode(blob, len(blob), pointer(out), out.size, error, len(error)):
-        assert error.value
-        assert b"\n" not in error.value
-        return error.value.decode()
-    return out
-
-
-@settings(max_examples=200, deadline=None)
-@given(
-    rows=SIZES,
-    columns=SIZES,
-    density=DENSITIES,
-    values=st.sampled_from(VALUES),
-    mask=st.sampled_from(MASKS),
-    seed=SEEDS,
-)
-def test_decoding_gives_what_was_encoded(
-    engine: Any,
-    write_blob: WriteBlob,
-    rows: int,
-    columns: int,
-    density: float,
-    values: str,
-    mask: str,
-    seed: int,
-) -> None:
-    matrix = make_matrix(rows, columns, density, seed)
-    out = decode(engine, write_blob(matrix, values, mask), rows, columns)
-    np.testing.assert_array_equal(out, stored(matrix, values).astype(np.float32))
-
-
-def test_every_half_decodes(engine: Any, write_blob: WriteBlob) -> None:
-    halves = np.arange(2**16, dtype=np.uint16).view(np.float16)
-    halves = halves[np.isfinite(halves)].reshape(1, -1)
-    blob = write_blob(halves.astype(np.float32), "fp16", "dense")
-    out = decode(engine, blob, 1, halves.size)
-    np.testing.assert_array_equal(out, halves.astype(np.float32))
-    assert isinstance(out, np.ndarray)
-    np.testing.assert_array_equal(np.signbit(out), np.signbit(halves))
-
-
-@settings(max_examples=150, deadline=None)
-@given(
-    values=st.sampled_from(VALUES),
-    mask=st.sampled_from(MASKS),
-    cut=st.floats(0, 1, exclude_max=True),
-    seed=st.integers(0, 20),
-)
-def test_weights_cut_short_or_too_long_are_refused(
-    engine: Any, write_blob: WriteBlob, values: str, mask: str, cut: float, seed: int
-) -> None:
-    blob = write_blob(make_matrix(30, 40, 0.2, seed), values, mask)
-    assert isinstance(decode(engine, blob[: int(cut * len(blob))], 30, 40), str)
-    assert "too many" in str(decode(engine, blob + b"\0", 30, 40))
-
-
-@settings(max_examples=300, deadline=None)
-@given(
-    values=st.sampled_from(VALUES),
-    mask=st.sampled_from(MASKS),
-    changes=st.lists(st.tuples(st.integers(0, 10**6), st.integers(0, 255)), min_size=1, max_size=4),
-)
-def test_no_change_of_bytes_does_harm(
-    engine: Any, write_blob: WriteBlob, values: str, mask: str, changes: list[tuple[int, int]]
-) -> None:
-    blob = bytearray(write_blob(make_matrix(9, 11, 0.3, 2), values, mask))
-    for position, byte in changes:
-        blob[position % min(len(blob), 200)] = byte
-    out = decode(engine, bytes(blob), 9, 11)
-    assert isinstance(out, str) or np.isfinite(out).all()
-
-
-@pytest.mark.parametrize(
-    ("changes", "message"),
-    [
-        ({"activation": "sigmoid"}, "activation is 'sigmoid'; expected none"),
-        ({"compute": "int4"}, "compute is 'int4'; expected fp32 or int8"),
-        ({"blob": b"SMPX" + bytes(60)}, "weights: they do not start with the mark SMPW"),
-        ({"threads": 0}, "threads is 0; expected 1 to"),
-        ({"threads": 10**6}, "threads is 1000000; expected 1 to"),
-        ({"gamma": True}, "gamma and beta go together"),
-    ],
-)
-def test_errors_of_the_c_interface_are_one_line(
-    engine: Any, write_blob: WriteBlob, changes: dict[str, Any], message: str
-) -> None:
-    blob = changes.get("blob", write_blob(make_matrix(3, 4, 1, 0)))
-    error = ctypes.create_string_buffer(500)
-    x, y = np.ones((1, 4), np.float32), np.ones((1, 3), np.float32)
-    status = engine.smp_engine_linear(
-        *(blob, len(blob), None, changes.get("activation", "none").encode()),
-        *(changes.get("compute", "fp32").encode(), pointer(x), 1, None),
-        *(pointer(y) if "gamma" in changes else None, None, 1e-5, pointer(y)),
-        *(changes.get("threads", 1), error, len(error)),
-    )
-    assert status != 0
-    assert message in error.value.decode()
-    assert b"\n" not in error.value
-
-
-def test_instruction_sets_that_are_not_there_are_not_forced(engine: Any) -> None:
-    assert engine.smp_engine_supported(b"scalar") == 1
-    assert engine.smp_engine_supported(b"mmx") == 0
-    assert engine.smp_engine_force_isa(b"mmx") != 0
-    assert engine.smp_engine_force_isa(None) != 0
-
-
-def test_a_report_that_does_not_fit_says_what_it_needs(engine: Any) -> None:
-    needed = engine.smp_engine_report(None, 0)
-    text = ctypes.create_string_buffer(b"x" * needed)
-    assert engine.smp_engine_report(text, needed - 1) == needed
-    assert text.value == b"x" * needed
-    assert engine.smp_engine_report(text, needed) == needed
-    assert set(json.loads(text.value)) == {"isa", "nodes"}

@@ -1,19 +1,15 @@
-"""The native library's own tests, built with all warnings as errors, and under sanitizers.
-
-The builds stay in build/ of the checkout, so that only what changed is compiled again.
-"""
+"""The native library's own tests, plain and under sanitizers."""
 
 import os
 import platform
 import shutil
 import subprocess
-import sys
-from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parents[2]
+from tests.serve.native_build import build, run, symbols, tool
+
 SANITIZERS = {"plain": "", "address": "address,undefined", "thread": "thread"}
 FUZZ_ROUNDS = 100_000  # five to ten seconds
 
@@ -25,31 +21,6 @@ def compiler() -> str:
     if shutil.which(name) is None:
         pytest.skip(f"no C++ compiler ({name}) is installed")
     return name
-
-
-def tool(name: str) -> str:
-    """The one that the environment pins, or else the system's."""
-    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-    found = shutil.which(name, path=path)
-    if found is None:
-        pytest.skip(f"no {name} is installed")
-    return found
-
-
-def build(directory: Path, *settings: str) -> None:
-    cmake, ninja = tool("cmake"), tool("ninja")
-    run(
-        [
-            *(cmake, "-S", ROOT / "serve" / "kernels", "-B", directory, "-G", "Ninja"),
-            *(f"-DCMAKE_MAKE_PROGRAM={ninja}", "-DSMP_WERROR=ON", "-DSMP_TESTS=ON", *settings),
-        ]
-    )
-    run([cmake, "--build", directory])
-
-
-def run(command: Sequence[object]) -> None:
-    done = subprocess.run([*map(str, command)], capture_output=True, text=True)
-    assert done.returncode == 0, (done.stdout + done.stderr)[-8000:]
 
 
 def launcher(sanitizer: str, directory: Path) -> list[str]:
@@ -79,9 +50,8 @@ def built(
     """A build directory, and the words before the programs in it."""
     name = request.param
     words = launcher(SANITIZERS[name], tmp_path_factory.mktemp(name))
-    directory = ROOT / "build" / f"native-test-{name}"
-    build(
-        directory,
+    directory = build(
+        f"native-test-{name}",
         f"-DCMAKE_CXX_COMPILER={compiler()}",
         f"-DSMP_SANITIZE={'' if name == 'plain' else name}",
     )
@@ -110,8 +80,6 @@ def test_no_wide_instruction_leaks_out_of_its_file(built: tuple[Path, list[str]]
     if platform.machine() in ("x86_64", "AMD64", "aarch64", "arm64"):
         assert objects
     for path in objects:
-        command = [tool("nm"), "--defined-only", path]
-        listed = subprocess.run(command, capture_output=True, text=True, check=True).stdout
-        symbols = [line.split(maxsplit=2)[1:] for line in listed.splitlines()]
-        assert "T" in [kind for kind, _ in symbols]
-        assert [name for kind, name in symbols if kind == "W"] == [], path.name
+        defined = symbols(tool("nm"), path)
+        assert "T" in [kind for kind, _ in defined]
+        assert [name for kind, name in defined if kind == "W"] == [], path.name

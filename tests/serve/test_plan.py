@@ -10,31 +10,21 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from tests.serve.op_models import as_blob, one_node
+
 WriteBlob = Callable[..., bytes]
 
 # In a process of its own: the library reads its cache once.
 _OPEN = """
 import json, sys
 import numpy as np, onnxruntime
-from onnx import TensorProto, helper, numpy_helper
 from pipeline import native
 
-blob = np.frombuffer(open(sys.argv[1], "rb").read(), np.uint8)
-rows, columns = int(sys.argv[2]), int(sys.argv[3])
-node = helper.make_node("SmpLinear", ["X", "W"], ["Y"], "the_node", domain="smp",
-    in_features=columns, out_features=rows, compute=sys.argv[4], activation="none", epsilon=1e-5)
-graph = helper.make_graph([node], "graph",
-    [helper.make_tensor_value_info("X", TensorProto.FLOAT, [None, columns])],
-    [helper.make_tensor_value_info("Y", TensorProto.FLOAT, [None, rows])],
-    [numpy_helper.from_array(blob, "W")])
-model = helper.make_model(graph, ir_version=10,
-    opset_imports=[helper.make_opsetid("", 18), helper.make_opsetid("smp", 1)])
 options = onnxruntime.SessionOptions()
 options.log_severity_level = 4
 native.register(options)
-session = onnxruntime.InferenceSession(model.SerializeToString(), options,
-    providers=["CPUExecutionProvider"])
-x = np.random.default_rng(0).standard_normal((5, columns), np.float32)
+session = onnxruntime.InferenceSession(sys.argv[1], options, providers=["CPUExecutionProvider"])
+x = np.random.default_rng(0).standard_normal((5, session.get_inputs()[0].shape[1]), np.float32)
 (y,) = session.run(None, {"X": x})
 (node,) = native.report()["nodes"]
 print(json.dumps({"kernel": node["plan"][0]["kernel"], "y": y.tolist()}))
@@ -54,8 +44,17 @@ def kernel_of(
         generator = np.random.default_rng(1)
         matrix = generator.standard_normal((rows, columns)).astype(np.float32)
         matrix[generator.random((rows, columns)) >= density] = 0
-        path = tmp_path / "weights"
-        path.write_bytes(write_blob(matrix))
+        attributes = {"in_features": columns, "out_features": rows, "compute": compute}
+        path = tmp_path / "model.onnx"
+        path.write_bytes(
+            one_node(
+                "SmpLinear",
+                ["X", "W"],
+                {"W": as_blob(write_blob(matrix))},
+                {"X": [None, columns]},
+                {"activation": "none", "epsilon": 1e-5, **attributes},
+            )
+        )
         cleared = {
             name: value
             for name, value in os.environ.items()
@@ -63,7 +62,7 @@ def kernel_of(
         }
         settings = {"SMP_ENGINE_CACHE": str(tmp_path / "cache"), **environment}
         return subprocess.run(
-            [sys.executable, "-c", _OPEN, str(path), str(rows), str(columns), compute],
+            [sys.executable, "-c", _OPEN, str(path)],
             env={**cleared, **settings},
             capture_output=True,
             text=True,

@@ -8,7 +8,7 @@
 #include <random>
 #include <vector>
 
-namespace smp_test {
+namespace smp::test {
 
 enum Values : uint8_t { kFp32 = 0, kFp16 = 1, kInt8 = 2 };
 enum Mask : uint8_t { kDense = 0, kBitmap = 1, kGaps = 2 };
@@ -131,4 +131,4 @@ inline Bytes Encode(const Matrix& matrix, Values values, Mask mask) {
   return blob;
 }
 
-}  // namespace smp_test
+}  // namespace smp::test

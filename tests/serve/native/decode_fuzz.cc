@@ -52,7 +52,7 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
 
 namespace {
 
-using smp_test::Bytes;
+using smp::test::Bytes;
 
 // A number that decoders trip over, in `size` bytes.
 void PutNumber(Bytes* bytes, size_t at, size_t size, std::mt19937* random) {
@@ -97,7 +97,7 @@ void Mutate(Bytes* bytes, std::mt19937* random) {
 }  // namespace
 
 int main(int count, char** words) {
-  using namespace smp_test;
+  using namespace smp::test;
   const long rounds = count > 1 ? std::atol(words[1]) : 100000;
   std::mt19937 random(7);
   std::vector<Bytes> seeds;
