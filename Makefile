@@ -9,7 +9,8 @@ OPTIMUM_INSTALLED := $(OPTIMUM_VENV)/.installed
 KERNELS := serve/kernels
 NATIVE_BUILD := build/native
 CMAKE := $(VENV)/bin/cmake
-CXX_FILES := $(wildcard $(KERNELS)/*.cc $(KERNELS)/*.h tests/serve/native/*.cc benchmarks/kernels/*.cc)
+CXX_FILES := $(wildcard $(KERNELS)/*.cc $(KERNELS)/*.h tests/serve/native/*.cc tests/serve/native/*.h \
+  benchmarks/kernels/*.cc)
 PIP_INSTALL := -m pip install --quiet --quiet --disable-pip-version-check --no-input
 
 # Everything runs on local files; no library is to look for them on a hub.

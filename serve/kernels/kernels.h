@@ -42,7 +42,7 @@ struct SparseInt8 {
   std::vector<float> sum;             // [rows], scale times the sum of the row's weights
 };
 
-// Dense int8: row blocks of kDenseRows, four consecutive features a word.
+// Dense int8: row blocks of kRows, four consecutive features a word.
 struct DenseInt8 {
   static constexpr size_t kRows = 4;
   size_t rows = 0, columns = 0;

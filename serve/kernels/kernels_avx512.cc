@@ -1,6 +1,6 @@
 #include "vec_avx512.h"
 // The vectors must come first.
-#include "kernels_body.h"
+#include "kernels_table.h"
 
 namespace smp {
 const KernelTable& Avx512Kernels() {

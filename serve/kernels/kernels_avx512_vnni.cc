@@ -1,7 +1,7 @@
 #define SMP_VNNI
 #include "vec_avx512.h"
 // The vectors must come first.
-#include "kernels_body.h"
+#include "kernels_table.h"
 
 namespace smp {
 const KernelTable& Avx512VnniKernels() {

@@ -1,6 +1,6 @@
 #include "vec_neon.h"
 // The vectors must come first.
-#include "kernels_body.h"
+#include "kernels_table.h"
 
 namespace smp {
 const KernelTable& NeonDotKernels() {

@@ -1,6 +1,6 @@
 // ONNX Runtime's C ABI for custom operators, as far as we use it: opaque handles, the numbers of
 // the functions in its table, and the struct that describes an operator. The ABI is public and only
-// ever appended to; tests/serve/test_ops.py uses every slot.
+// ever appended to; tests/serve/test_linear_op.py and test_encoder_op.py use every slot.
 #pragma once
 
 #include <cstddef>

@@ -6,6 +6,8 @@
 #include <cstddef>
 #include <cstdint>
 
+#include "vec_x86.h"
+
 namespace smp {
 namespace {
 
@@ -64,33 +66,32 @@ inline I QuadBytes(I a, I b, I c, I d) {
 }
 #ifdef SMP_VNNI
 inline I DotPairs(I acc, I a, I b) { return _mm512_dpwssd_epi32(acc, a, b); }
-inline I DotQuads(I acc, I x, I w) { return _mm512_dpbusd_epi32(acc, x, w); }
-inline __m256i DotQuads(__m256i acc, __m256i x, __m256i w) {
-  return _mm256_dpbusd_epi32(acc, x, w);
-}
-inline __m128i DotQuads(__m128i acc, __m128i x, __m128i w) { return _mm_dpbusd_epi32(acc, x, w); }
 #else
 inline I DotPairs(I acc, I a, I b) { return _mm512_add_epi32(acc, _mm512_madd_epi16(a, b)); }
-// Exact, where maddubs would saturate: even and odd bytes as words.
-inline I DotQuads(I acc, I x, I w) {
-  const I even = _mm512_madd_epi16(_mm512_and_si512(x, _mm512_set1_epi16(0xff)),
-                                   _mm512_srai_epi16(_mm512_slli_epi16(w, 8), 8));
-  const I odd = _mm512_madd_epi16(_mm512_srli_epi16(x, 8), _mm512_srai_epi16(w, 8));
-  return _mm512_add_epi32(acc, _mm512_add_epi32(even, odd));
-}
-inline __m256i DotQuads(__m256i acc, __m256i x, __m256i w) {
-  const __m256i even = _mm256_madd_epi16(_mm256_and_si256(x, _mm256_set1_epi16(0xff)),
-                                         _mm256_srai_epi16(_mm256_slli_epi16(w, 8), 8));
-  const __m256i odd = _mm256_madd_epi16(_mm256_srli_epi16(x, 8), _mm256_srai_epi16(w, 8));
-  return _mm256_add_epi32(acc, _mm256_add_epi32(even, odd));
-}
-inline __m128i DotQuads(__m128i acc, __m128i x, __m128i w) {
-  const __m128i even = _mm_madd_epi16(_mm_and_si128(x, _mm_set1_epi16(0xff)),
-                                      _mm_srai_epi16(_mm_slli_epi16(w, 8), 8));
-  const __m128i odd = _mm_madd_epi16(_mm_srli_epi16(x, 8), _mm_srai_epi16(w, 8));
-  return _mm_add_epi32(acc, _mm_add_epi32(even, odd));
-}
 #endif
+
+template <>
+struct Bytes<64> {
+  using V = __m512i;
+  static V Load(const uint8_t* p) { return _mm512_load_si512(p); }
+  static V Set(uint32_t word) { return SetInt(word); }
+  static V Low8(V a, V b) { return _mm512_unpacklo_epi8(a, b); }
+  static V High8(V a, V b) { return _mm512_unpackhi_epi8(a, b); }
+  static V Low16(V a, V b) { return _mm512_unpacklo_epi16(a, b); }
+  static V High16(V a, V b) { return _mm512_unpackhi_epi16(a, b); }
+#ifdef SMP_VNNI
+  static V Dot(V acc, V x, V w) { return _mm512_dpbusd_epi32(acc, x, w); }
+#else
+  static V Dot(V acc, V x, V w) {
+    const V even = _mm512_madd_epi16(_mm512_and_si512(x, _mm512_set1_epi16(0xff)),
+                                     _mm512_srai_epi16(_mm512_slli_epi16(w, 8), 8));
+    const V odd = _mm512_madd_epi16(_mm512_srli_epi16(x, 8), _mm512_srai_epi16(w, 8));
+    return _mm512_add_epi32(acc, _mm512_add_epi32(even, odd));
+  }
+#endif
+};
+
+inline I DotQuads(I acc, I x, I w) { return Bytes<64>::Dot(acc, x, w); }
 
 inline void StoreWords(int16_t* p, const I* v) {
   _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), _mm512_cvtsepi32_epi16(*v));
@@ -128,29 +129,14 @@ inline void Transpose16(const void* source, size_t source_stride, void* target,
   }
 }
 
-// Byte rows. Unpacking works inside 128-bit lanes, so bytes lie in the order that brings
-// consecutive tokens into each of the four sums: byte 16 l + 4 j + i of a vector with n lanes is
-// token 4 n j + 4 l + i.
+// Byte rows in the order that vec_x86.h explains.
 constexpr size_t kLargestSubTile = 64;
 
 template <size_t kTokens>
 struct RowSum;
 
 template <>
-struct RowSum<64> {
-  __m512i s0 = _mm512_setzero_si512(), s1 = s0, s2 = s0, s3 = s0;
-  void Add(const uint8_t* p0, const uint8_t* p1, const uint8_t* p2, const uint8_t* p3,
-           uint32_t weight) {
-    const __m512i r0 = _mm512_load_si512(p0), r1 = _mm512_load_si512(p1);
-    const __m512i r2 = _mm512_load_si512(p2), r3 = _mm512_load_si512(p3);
-    const __m512i w = _mm512_set1_epi32(static_cast<int>(weight));
-    const __m512i low01 = _mm512_unpacklo_epi8(r0, r1), high01 = _mm512_unpackhi_epi8(r0, r1);
-    const __m512i low23 = _mm512_unpacklo_epi8(r2, r3), high23 = _mm512_unpackhi_epi8(r2, r3);
-    s0 = DotQuads(s0, _mm512_unpacklo_epi16(low01, low23), w);
-    s1 = DotQuads(s1, _mm512_unpackhi_epi16(low01, low23), w);
-    s2 = DotQuads(s2, _mm512_unpacklo_epi16(high01, high23), w);
-    s3 = DotQuads(s3, _mm512_unpackhi_epi16(high01, high23), w);
-  }
+struct RowSum<64> : FourSums<64> {
   void Get(F* out) const {
     out[0] = ToFloat(s0);
     out[1] = ToFloat(s1);
@@ -160,22 +146,7 @@ struct RowSum<64> {
 };
 
 template <>
-struct RowSum<32> {
-  __m256i s0 = _mm256_setzero_si256(), s1 = s0, s2 = s0, s3 = s0;
-  void Add(const uint8_t* p0, const uint8_t* p1, const uint8_t* p2, const uint8_t* p3,
-           uint32_t weight) {
-    const auto load = [](const uint8_t* p) {
-      return _mm256_load_si256(reinterpret_cast<const __m256i*>(p));
-    };
-    const __m256i r0 = load(p0), r1 = load(p1), r2 = load(p2), r3 = load(p3);
-    const __m256i w = _mm256_set1_epi32(static_cast<int>(weight));
-    const __m256i low01 = _mm256_unpacklo_epi8(r0, r1), high01 = _mm256_unpackhi_epi8(r0, r1);
-    const __m256i low23 = _mm256_unpacklo_epi8(r2, r3), high23 = _mm256_unpackhi_epi8(r2, r3);
-    s0 = DotQuads(s0, _mm256_unpacklo_epi16(low01, low23), w);
-    s1 = DotQuads(s1, _mm256_unpackhi_epi16(low01, low23), w);
-    s2 = DotQuads(s2, _mm256_unpacklo_epi16(high01, high23), w);
-    s3 = DotQuads(s3, _mm256_unpackhi_epi16(high01, high23), w);
-  }
+struct RowSum<32> : FourSums<32> {
   void Get(F* out) const {
     out[0] = ToFloat(_mm512_inserti64x4(_mm512_castsi256_si512(s0), s1, 1));
     out[1] = ToFloat(_mm512_inserti64x4(_mm512_castsi256_si512(s2), s3, 1));
@@ -183,22 +154,7 @@ struct RowSum<32> {
 };
 
 template <>
-struct RowSum<16> {
-  __m128i s0 = _mm_setzero_si128(), s1 = s0, s2 = s0, s3 = s0;
-  void Add(const uint8_t* p0, const uint8_t* p1, const uint8_t* p2, const uint8_t* p3,
-           uint32_t weight) {
-    const auto load = [](const uint8_t* p) {
-      return _mm_load_si128(reinterpret_cast<const __m128i*>(p));
-    };
-    const __m128i r0 = load(p0), r1 = load(p1), r2 = load(p2), r3 = load(p3);
-    const __m128i w = _mm_set1_epi32(static_cast<int>(weight));
-    const __m128i low01 = _mm_unpacklo_epi8(r0, r1), high01 = _mm_unpackhi_epi8(r0, r1);
-    const __m128i low23 = _mm_unpacklo_epi8(r2, r3), high23 = _mm_unpackhi_epi8(r2, r3);
-    s0 = DotQuads(s0, _mm_unpacklo_epi16(low01, low23), w);
-    s1 = DotQuads(s1, _mm_unpackhi_epi16(low01, low23), w);
-    s2 = DotQuads(s2, _mm_unpacklo_epi16(high01, high23), w);
-    s3 = DotQuads(s3, _mm_unpackhi_epi16(high01, high23), w);
-  }
+struct RowSum<16> : FourSums<16> {
   void Get(F* out) const {
     const __m256i low = _mm256_inserti128_si256(_mm256_castsi128_si256(s0), s1, 1);
     const __m256i high = _mm256_inserti128_si256(_mm256_castsi128_si256(s2), s3, 1);

@@ -70,7 +70,7 @@ def one_node(
     inputs: list[str],
     constants: Mapping[str, Array],
     shapes: Mapping[str, Shape],
-    attributes: Mapping[str, object],
+    attributes: Mapping[str, Any],
     output: Shape = None,
 ) -> bytes:
     types = {"mask": TensorProto.INT64, "W": TensorProto.UINT8}
@@ -87,7 +87,8 @@ def one_node(
     )
     opsets = [helper.make_opsetid("", 18), helper.make_opsetid("smp", 1)]
     model: onnx.ModelProto = helper.make_model(graph, opset_imports=opsets, ir_version=10)
-    return model.SerializeToString()
+    serialised: bytes = model.SerializeToString()
+    return serialised
 
 
 def norm(x: Array, gamma: Array, beta: Array) -> Array:

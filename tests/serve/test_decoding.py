@@ -51,8 +51,8 @@ def test_decoding_gives_what_was_encoded(
 
 
 def test_every_half_decodes(engine: Any, write_blob: WriteBlob) -> None:
-    halves = np.arange(2**16, dtype=np.uint16).view(np.float16)
-    halves = halves[np.isfinite(halves)].reshape(1, -1)
+    every = np.arange(2**16, dtype=np.uint16).view(np.float16)
+    halves = every[np.isfinite(every)].reshape(1, -1)
     blob = write_blob(halves.astype(np.float32), "fp16", "dense")
     out = decode(engine, blob, 1, halves.size)
     np.testing.assert_array_equal(out, halves.astype(np.float32))

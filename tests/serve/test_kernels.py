@@ -164,24 +164,14 @@ def assert_near(y: Array, expected: Expected, note: object) -> None:
 
 
 @settings(max_examples=60, deadline=None)
-@given(
-    case=cases(),
-    values=st.sampled_from(VALUES),
-    mask=st.sampled_from(MASKS),
-)
+@given(case=cases(), values=st.sampled_from(VALUES), mask=st.sampled_from(MASKS))
 @example(case=Case(1, 1, 1, 1.0, 0), values="fp32", mask="bitmap")
 @example(case=Case(200, 200, 150, 0.0, 0), values="int8", mask="gaps")
 @example(case=Case(7, 129, 65, 1.0, 0), values="int8", mask="dense")
 @pytest.mark.parametrize("plan", PLANS)
 @pytest.mark.parametrize("compute", ["fp32", "int8"])
 def test_products_match_the_reference_on_every_instruction_set(
-    engine: Any,
-    write_blob: WriteBlob,
-    compute: str,
-    plan: str,
-    case: Case,
-    values: str,
-    mask: str,
+    engine: Any, write_blob: WriteBlob, compute: str, plan: str, case: Case, values: str, mask: str
 ) -> None:
     matrix = case.matrix
     if values == "fp16":
@@ -254,15 +244,10 @@ def test_what_follows_the_product(
 @pytest.mark.parametrize("plan", PLANS)
 @pytest.mark.parametrize("compute", ["fp32", "int8"])
 def test_nan_and_infinity_stay_in_their_token(
-    engine: Any,
-    write_blob: WriteBlob,
-    compute: str,
-    plan: str,
-    case: Case,
+    engine: Any, write_blob: WriteBlob, compute: str, plan: str, case: Case
 ) -> None:
     generator = np.random.default_rng(case.seed)
-    matrix = case.matrix
-    x = case.x
+    matrix, x = case.matrix, case.x
     layer = Layer(write_blob(matrix), case.rows, compute)
     token, column = generator.integers(case.tokens), generator.integers(case.columns)
     bad = x.copy()
@@ -281,13 +266,9 @@ def test_nan_and_infinity_stay_in_their_token(
 @given(case=cases(most_tokens=300))
 @pytest.mark.parametrize("compute", ["fp32", "int8"])
 def test_the_number_of_threads_does_not_change_a_bit(
-    engine: Any,
-    write_blob: WriteBlob,
-    compute: str,
-    case: Case,
+    engine: Any, write_blob: WriteBlob, compute: str, case: Case
 ) -> None:
-    matrix = case.matrix
-    x = case.x
+    matrix, x = case.matrix, case.x
     layer = Layer(write_blob(matrix), case.rows, compute)
     with forced_plan("sparse"):
         for isa in supported(engine):
@@ -299,9 +280,7 @@ def test_the_number_of_threads_does_not_change_a_bit(
 @settings(max_examples=30, deadline=None)
 @given(case=cases())
 def test_sparse_and_dense_int8_agree_bit_for_bit(
-    engine: Any,
-    write_blob: WriteBlob,
-    case: Case,
+    engine: Any, write_blob: WriteBlob, case: Case
 ) -> None:
     layer = Layer(write_blob(case.matrix, "int8"), case.rows, "int8")
     x = case.x
@@ -333,7 +312,7 @@ def test_the_largest_sums_of_int8_do_not_overflow(
     engine: Any, write_blob: WriteBlob, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     columns = 65536
-    matrix = np.repeat(np.float32([[127], [-127]]), columns, axis=1)
+    matrix = np.repeat(np.array([[127], [-127]], np.float32), columns, axis=1)
     layer = Layer(write_blob(matrix, "int8", "dense"), 2, "int8")
     for plan, value in itertools.product(PLANS, (2.0, -2.0)):
         monkeypatch.setenv("SMP_ENGINE_PLAN", plan)

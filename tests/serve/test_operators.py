@@ -28,7 +28,6 @@ def make_engine_model(make_model: MakeModel, directory: Path, blob: bytes) -> Pa
     model.graph.initializer.append(
         onnx.numpy_helper.from_array(np.frombuffer(blob, np.uint8), "weights")
     )
-    attributes = {"in_features": 2, "out_features": 2, "activation": "none", "compute": "fp32"}
     model.graph.node.append(
         onnx.helper.make_node(
             "SmpLinear",
@@ -36,8 +35,11 @@ def make_engine_model(make_model: MakeModel, directory: Path, blob: bytes) -> Pa
             ["logits"],
             name="head",
             domain="smp",
+            in_features=2,
+            out_features=2,
+            activation="none",
+            compute="fp32",
             epsilon=1e-12,
-            **attributes,
         )
     )
     onnx.save(model, path)

@@ -6,6 +6,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -72,9 +73,9 @@ def kernel_of(
     return run
 
 
-def _result(process: subprocess.CompletedProcess[str]) -> dict[str, object]:
+def _result(process: subprocess.CompletedProcess[str]) -> dict[str, Any]:
     assert process.returncode == 0, process.stderr
-    result: dict[str, object] = json.loads(process.stdout)
+    result: dict[str, Any] = json.loads(process.stdout)
     return result
 
 
@@ -90,7 +91,7 @@ def test_the_plan_can_be_forced_and_changes_no_result(
     if compute == "int8":  # integer sums: the same bit for bit
         assert sparse["y"] == dense["y"]
     else:
-        np.testing.assert_allclose(sparse["y"], dense["y"], rtol=1e-5, atol=1e-5)  # type: ignore[arg-type]
+        np.testing.assert_allclose(sparse["y"], dense["y"], rtol=1e-5, atol=1e-5)
 
 
 def test_an_unknown_plan_is_refused_in_one_line(
