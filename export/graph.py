@@ -9,7 +9,13 @@ from contextlib import contextmanager
 import numpy as np
 import onnx_ir as ir
 import torch
-from onnx_ir.passes.common import ClearMetadataAndDocStringPass
+from onnx_ir.passes.common import (
+    ClearMetadataAndDocStringPass,
+    InlinePass,
+    RemoveUnusedFunctionsPass,
+    RemoveUnusedNodesPass,
+    RemoveUnusedOpsetsPass,
+)
 from onnxscript import optimizer
 from torch.export import Dim
 
@@ -17,7 +23,7 @@ from pipeline import __version__
 from pipeline.artifacts.classifier import TextClassifier
 from pipeline.errors import ModelError
 
-__all__ = ["OUTPUT", "export_graph", "graph_inputs", "sample_inputs"]
+__all__ = ["OUTPUT", "export_graph", "graph_inputs", "sample_inputs", "silence"]
 
 OUTPUT = "logits"
 _AXES = ("batch", "sequence")
@@ -52,7 +58,12 @@ def sample_inputs(names: Sequence[str]) -> dict[str, torch.Tensor]:
 
 
 def export_graph(
-    classifier: TextClassifier, pruned: Collection[str], inputs: Sequence[str], opset: int
+    classifier: TextClassifier,
+    pruned: Collection[str],
+    inputs: Sequence[str],
+    opset: int,
+    *,
+    fold_constants: bool = True,
 ) -> ir.Model:
     """Export a classifier through torch.export.
 
@@ -65,6 +76,8 @@ def export_graph(
         pruned: parameter names of the pruned matrices in the encoder.
         inputs: the input names (:func:`graph_inputs`).
         opset: the opset of the default domain.
+        fold_constants: compute what depends on no input, and simplify; otherwise the graph is as
+            traced, but for the pruned weights.
 
     Returns:
         A model with inputs int64 [batch, sequence] and the output ``logits``, float32
@@ -84,7 +97,10 @@ def export_graph(
         )
     for name in pruned:
         _store_transposed(graph, name)
-    _optimise(model, pruned)
+    if fold_constants:
+        _optimise(model, pruned)
+    else:
+        _tidy(model)
     ClearMetadataAndDocStringPass()(model)
     _describe(model)
     return model
@@ -97,7 +113,7 @@ def _model_type(classifier: TextClassifier) -> str:
 def _trace(classifier: TextClassifier, inputs: Sequence[str], opset: int) -> ir.Model:
     axes = {name: {0: Dim.DYNAMIC, 1: Dim.DYNAMIC} for name in inputs}
     try:
-        with _silence(), torch.no_grad():
+        with silence(), torch.no_grad():
             program = torch.onnx.export(
                 classifier,
                 (),
@@ -162,12 +178,20 @@ def _optimise(model: ir.Model, pruned: Collection[str]) -> None:
     for weight in weights:
         weight.const_value = None
         graph.inputs.append(weight)
-    with _silence():
+    with silence():
         optimizer.optimize(model)
     for weight, tensor in zip(weights, tensors, strict=True):
         graph.inputs.remove(weight)
         weight.const_value = tensor
         graph.register_initializer(weight)
+
+
+def _tidy(model: ir.Model) -> None:
+    """Inline functions and drop what nothing uses; compute nothing."""
+    InlinePass()(model)
+    RemoveUnusedNodesPass()(model)
+    RemoveUnusedFunctionsPass()(model)  # type: ignore[no-untyped-call]
+    RemoveUnusedOpsetsPass()(model)
 
 
 def _describe(model: ir.Model) -> None:
@@ -188,8 +212,8 @@ def _describe(model: ir.Model) -> None:
 
 
 @contextmanager
-def _silence() -> Iterator[None]:
-    """Keep the exporter's warnings and log lines off the terminal: a failure raises anyway."""
+def silence() -> Iterator[None]:
+    """Keep warnings and log lines of torch.onnx and onnxscript off the terminal."""
     disabled = logging.root.manager.disable
     logging.disable(logging.WARNING)
     try:

@@ -131,15 +131,35 @@ def _summary(manifest: ExportManifest) -> str:
             f"- Method: {_METHODS[manifest.method]}.{unchanged}",
             f"- Predicts: {predicts}, from at most {task.max_length} tokens",
             f"- Format: {_format(manifest)}, ONNX opset {manifest.opset}",
+            *_changes(manifest),
             f"- Made by smp-pipeline {manifest.smp_pipeline_version}",
         ]
     )
 
 
 def _format(manifest: ExportManifest) -> str:
+    stored = f"{manifest.values} values, {manifest.embeddings} embeddings"
     if manifest.engine is None:
-        return manifest.format
-    return f"{manifest.format}, computing in {manifest.compute} ({manifest.engine.summary()})"
+        return f"{manifest.format}, {stored}"
+    computing = f"computing in {manifest.compute} ({manifest.engine.summary()})"
+    return f"{manifest.format}, {stored}, {computing}"
+
+
+def _changes(manifest: ExportManifest) -> list[str]:
+    """What of the base model is not there any more, or is written in another way."""
+    changes = []
+    if manifest.vocabulary is not None:
+        vocabulary = manifest.vocabulary
+        changes.append(
+            f"Vocabulary: {vocabulary.summary()} The corpus had {vocabulary.texts:,} texts "
+            f"(`{vocabulary.corpus}`)."
+        )
+    if manifest.structure is not None:
+        changes.append(f"Structure: {manifest.structure.summary()}.")
+    done = [name for name, count in manifest.fusions.items() if count]
+    if done:
+        changes.append(f"Operators of ONNX Runtime's own for {', '.join(done)}.")
+    return [f"- {change}" for change in changes]
 
 
 def _metrics(run: _Record) -> str:
@@ -188,7 +208,8 @@ def _verification(manifest: ExportManifest) -> str:
     )
     if checked.reference == "onnx":
         return text
-    rounded = ", rounded to int8 by row" if manifest.compute == "int8" else ""
+    rounding = {"fp32": "", "fp16": ", rounded to float16", "int8": ", rounded to int8 by row"}
+    rounded = rounding[manifest.values]
     return (
         f"{text} The pruned matrices in the file, decoded, equal the pruned ones in every "
         f"weight{rounded}."

@@ -15,10 +15,12 @@ from export.engine import convert
 from export.engine.probe import Batch, make_batches
 from export.graph_file import read_graph, write_graph
 from export.model_card import write_model_card
+from export.sparse_initializers import to_dense_initializers
 from export.verify import text_batches
 from export.verify_onnx import compare_with_onnx
 from pipeline import __version__, native
 from pipeline.artifacts.exported import (
+    DATA_FILE,
     KIND,
     MANIFEST_FILE,
     MODEL_FILE,
@@ -96,6 +98,10 @@ def convert_file(config: ExportConfig) -> ConvertedFile:
     ):
         manifest = _manifest_beside(source)
         original = read_graph(source)
+        try:
+            to_dense_initializers(original)
+        except ArtifactError as error:
+            raise ArtifactError(f"--from-onnx {source}: {error}; copy the file again") from error
         if manifest is None and config.validation_file is not None:
             raise ConfigurationError(
                 f"--validation-file needs {MANIFEST_FILE} of an export beside {source}, which "
@@ -108,7 +114,7 @@ def convert_file(config: ExportConfig) -> ConvertedFile:
             raise ModelError(f"--from-onnx {source}: {error}") from error
         _describe(converted.model, config)
         path = directory / MODEL_FILE
-        write_graph(converted.model, path)
+        external = write_graph(converted.model, path)
         for name in _COMPANIONS:
             if (source.parent / name).is_file():
                 shutil.copyfile(source.parent / name, directory / name)
@@ -131,6 +137,7 @@ def convert_file(config: ExportConfig) -> ConvertedFile:
                 engine=converted.report,
                 values=config.weight_values,
                 model_sha256=sha256_file(path),
+                data_sha256=sha256_file(directory / DATA_FILE) if external else None,
                 verification=verification,
                 encodings={**manifest.encodings, **converted.encodings},
                 versions={**manifest.versions, **package_versions(_PACKAGES)},
@@ -156,9 +163,15 @@ def _manifest_beside(source: Path) -> ExportManifest | None:
     if source.name != MODEL_FILE or not isinstance(content, dict) or content.get("kind") != KIND:
         return None
     manifest = read_exported(source.parent)
+    changed = None
     if sha256_file(source) != manifest.model_sha256:
+        changed = source
+    elif manifest.data_sha256 is not None:
+        data = source.with_name(DATA_FILE)
+        changed = None if sha256_file(data) == manifest.data_sha256 else data
+    if changed is not None:
         raise ArtifactError(
-            f"{source} is truncated or was changed: its hash is not that of {MANIFEST_FILE}; "
+            f"{changed} is truncated or was changed: its hash is not that of {MANIFEST_FILE}; "
             f"export again, or remove {MANIFEST_FILE} to convert it as a file of its own"
         )
     return manifest

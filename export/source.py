@@ -10,18 +10,14 @@ from numpy.typing import NDArray
 from transformers import AutoTokenizer
 
 from export.bake import apply_masks, load_weights
-from pipeline.artifacts.classifier import (
-    TextClassifier,
-    encoder_sha256,
-    load_encoder,
-    load_head,
-)
+from export.base_model import load_base_encoder
+from pipeline.artifacts.classifier import TextClassifier, load_head
 from pipeline.artifacts.files import sha256_file
 from pipeline.artifacts.masks import read_masks
 from pipeline.artifacts.run import HEAD_FILE, MASKS_FILE, WEIGHTS_FILE, RunManifest
 from pipeline.errors import ArtifactError, ModelError
 
-__all__ = ["TrainedModel", "load_run"]
+__all__ = ["TrainedModel", "check_densities", "check_files", "load_run", "load_tokenizer"]
 
 
 @dataclass
@@ -52,13 +48,26 @@ def load_run(directory: Path, run: RunManifest, *, model: str | None) -> Trained
         ArtifactError: the run directory is incomplete, corrupt, or was changed.
         ModelError: the base model is missing, or another one.
     """
-    _check_hashes(directory, run)
-    tokenizer = _load_tokenizer(directory)
-    classifier, masks = _bake(model, directory, run)
-    return TrainedModel(tokenizer, classifier, masks)
+    check_files(directory, run)
+    tokenizer = load_tokenizer(directory)
+    encoder = load_base_encoder(run.base_model, model, owner=f"the run {directory}")
+    masks: dict[str, NDArray[np.bool_]] = {}
+    if run.method == "finetune":
+        load_weights(encoder, directory / WEIGHTS_FILE)
+    else:
+        masks = read_masks(directory / MASKS_FILE)
+        check_densities(directory, run, masks)
+        apply_masks(encoder, masks)
+    head = load_head(directory / HEAD_FILE, run.head)
+    return TrainedModel(tokenizer, TextClassifier(encoder, head, run.head).eval(), masks)
 
 
-def _check_hashes(directory: Path, run: RunManifest) -> None:
+def check_files(directory: Path, run: RunManifest) -> None:
+    """Check that a run's files have the hashes of its manifest.
+
+    Raises:
+        ArtifactError: one has another.
+    """
     recorded = {
         HEAD_FILE: run.head_sha256,
         MASKS_FILE: run.masks_sha256,
@@ -72,7 +81,13 @@ def _check_hashes(directory: Path, run: RunManifest) -> None:
             )
 
 
-def _load_tokenizer(directory: Path) -> Any:
+def load_tokenizer(directory: Path) -> Any:
+    """Load the tokenizer of a run directory.
+
+    Raises:
+        ArtifactError: it cannot be loaded.
+        ModelError: it is no fast one.
+    """
     try:
         tokenizer = AutoTokenizer.from_pretrained(str(directory))
     except Exception as error:  # tokenizers raises plain Exception
@@ -88,37 +103,18 @@ def _load_tokenizer(directory: Path) -> Any:
     return tokenizer
 
 
-def _bake(
-    model: str | None, directory: Path, run: RunManifest
-) -> tuple[TextClassifier, dict[str, NDArray[np.bool_]]]:
-    """The classifier with final weights, and the masks that are in them (none for finetune)."""
-    model = model or run.base_model.id
-    revision = run.base_model.revision if model == run.base_model.id else None
-    encoder = load_encoder(model, revision=revision)
-    digest = encoder_sha256(encoder)
-    if digest != run.base_model.sha256:
-        raise ModelError(
-            f"--model {model} has weights of hash {digest[:12]}, the run {directory} belongs to "
-            f"{run.base_model.id} with hash {run.base_model.sha256[:12]}; give that model"
-        )
-    masks: dict[str, NDArray[np.bool_]] = {}
-    if run.method == "finetune":
-        load_weights(encoder, directory / WEIGHTS_FILE)
-    else:
-        masks = read_masks(directory / MASKS_FILE)
-        _check_densities(directory, run, masks)
-        apply_masks(encoder, masks)
-    head = load_head(directory / HEAD_FILE, run.head)
-    return TextClassifier(encoder, head, run.head).eval(), masks
-
-
-def _check_densities(
+def check_densities(
     directory: Path, run: RunManifest, masks: Mapping[str, NDArray[np.bool_]]
 ) -> None:
+    """Check that masks have the names, shapes and counts of a run's manifest.
+
+    Raises:
+        ArtifactError: they have others.
+    """
     found = {name: (mask.shape, int(np.count_nonzero(mask))) for name, mask in masks.items()}
     recorded = {name: (matrix.shape, matrix.kept) for name, matrix in run.matrices.items()}
     if found != recorded:
         raise ArtifactError(
             f"{directory}: the masks are not those that the manifest describes; "
-            "copy the run directory again"
+            "copy the directory again"
         )

@@ -1,22 +1,31 @@
 """The export stage: bake, trace, pack, check, and only then write."""
 
 import sys
+from collections.abc import Callable, Iterator
 
-import numpy as np
 import onnx_ir as ir
 from rich.console import Console
+from rich.markup import escape
 
 from export.comparison_texts import comparison_texts
+from export.delta_stage import load_delta
+from export.embeddings import EncodeEmbeddings
 from export.engine import convert
+from export.fusion import fuse
 from export.graph import export_graph, graph_inputs
 from export.graph_file import write_graph
 from export.model_card import write_model_card
 from export.model_config import write_config, write_tokenizer
-from export.packed_graph import PackInitializers
-from export.source import load_run
+from export.packed_graph import EncodeWeights
+from export.source import TrainedModel, load_run
+from export.sparse_initializers import to_sparse_initializers
+from export.structure import RemoveEmptyStructure
 from export.verify import check_graph, check_weights, compare_with_pytorch
+from export.vocabulary import prune_vocabulary
 from pipeline import __version__, native
+from pipeline.artifacts.delta import read_delta
 from pipeline.artifacts.exported import (
+    DATA_FILE,
     MODEL_FILE,
     TOKENIZER_FILE,
     ExportManifest,
@@ -60,7 +69,6 @@ def export_run(config: ExportConfig) -> ExportManifest:
         ModelError: the base model is missing, another one, or cannot be exported.
         VerificationError: the graph is wrong; nothing was written.
     """
-    assert config.run is not None
     assert config.format != "delta"
     if config.format == "engine":
         native.library_path()
@@ -69,11 +77,12 @@ def export_run(config: ExportConfig) -> ExportManifest:
         console.status("reading the run", spinner="line") as status,
         staged_directory(config.output_dir) as directory,
     ):
-        run = read_run(config.run)
-        if config.format != "dense" and run.method == "finetune":
+        run, load = _source(config)
+        if run.method == "finetune" and (config.format, config.weight_values) != ("dense", "fp32"):
             raise ConfigurationError(
-                f"--format {config.format} stores pruned weights, and {config.run} has none (it "
-                "was trained with --method finetune); use --format dense"
+                f"--format {config.format} with {config.weight_values} values is for pruned "
+                f"weights, and {config.run} has none (it was trained with --method finetune); use "
+                "--format dense with --values fp32"
             )
         texts = comparison_texts(config, run.task, run.validation_data.source)
         if texts is None:
@@ -81,36 +90,59 @@ def export_run(config: ExportConfig) -> ExportManifest:
                 f"the run's validation data {run.validation_data.source} are not there to compare "
                 "ONNX Runtime with PyTorch on; give a file of such texts with --validation-file"
             )
-        trained = load_run(config.run, run, model=config.model)
+        trained = load()
         tokenizer, classifier, masks = trained.tokenizer, trained.classifier, trained.masks
+        vocabulary = None
+        if config.prune_vocabulary is not None:
+            pruned = prune_vocabulary(
+                classifier,
+                tokenizer,
+                config.prune_vocabulary,
+                texts=texts,
+                max_length=run.task.max_length,
+                progress=lambda line: status.update(escape(line)),
+            )
+            classifier, tokenizer, vocabulary = pruned.classifier, pruned.tokenizer, pruned.report
         inputs = graph_inputs(tokenizer.model_input_names, classifier)
 
         status.update("tracing the model")
-        model = export_graph(classifier, tuple(masks), inputs, config.opset)
+        model = export_graph(
+            classifier, tuple(masks), inputs, config.opset, fold_constants=config.fold_constants
+        )
         _describe(model, config, run)
+        structure, kept = None, {}
+        if config.remove_structure:
+            status.update("removing empty structure")
+            removal = RemoveEmptyStructure(tuple(masks))
+            removal(model)
+            structure, kept = removal.report, removal.kept
+        fusions = fuse(model, config.fuse)
+
+        status.update("encoding the weights")
+        if config.embedding_values != "fp32":
+            EncodeEmbeddings(config.embedding_values)(model)
         encodings = dict.fromkeys(masks, "dense")
         engine = None
-        if config.format == "packed":
-            status.update("packing the weights")
-            packing = PackInitializers(
-                masks, np.float16 if config.weight_values == "fp16" else np.float32
-            )
-            packing(model)
-            encodings = packing.encodings
-        graph = ir.to_proto(model)
         if config.format == "engine":
-            status.update("putting in the engine's operators")
-            converted = convert(graph, values=config.weight_values, compute=config.compute)
+            converted = convert(
+                ir.to_proto(model), values=config.weight_values, compute=config.compute
+            )
             graph, engine = converted.model, converted.report
             encodings.update(converted.encodings)
+        else:
+            encoding = EncodeWeights(masks, config.weight_values, packed=config.format == "packed")
+            encoding(model)
+            graph, encodings = ir.to_proto(model), encoding.encodings
+            if config.format == "sparse":
+                encodings = to_sparse_initializers(graph, encoding.stored)
         write_tokenizer(directory, tokenizer, run.task.max_length)
         write_config(directory, classifier.encoder.config, run.task)
         path = directory / MODEL_FILE
-        write_graph(graph, path)
+        external = write_graph(graph, path)
 
         status.update("checking against PyTorch")
         check_graph(path)
-        check_weights(path, classifier, masks, config.weight_values)
+        check_weights(path, classifier, masks, config.weight_values, kept)
         verification = compare_with_pytorch(
             path,
             classifier,
@@ -141,10 +173,48 @@ def export_run(config: ExportConfig) -> ExportManifest:
             engine=engine,
             values=config.weight_values,
             embeddings=config.embedding_values,
+            data_sha256=sha256_file(directory / DATA_FILE) if external else None,
+            structure=structure,
+            vocabulary=vocabulary,
+            fusions=fusions,
         )
         write_export_manifest(directory, manifest)
         write_model_card(directory, manifest)
+    for line in _remarks(manifest, config):
+        console.print(line, highlight=False, soft_wrap=True)
     return manifest
+
+
+def _source(config: ExportConfig) -> tuple[RunManifest, Callable[[], TrainedModel]]:
+    """The manifest of the run, and what loads the rest of it, which takes longer."""
+    if config.from_delta is not None:
+        directory = config.from_delta
+        delta = read_delta(directory)
+        return delta.run, lambda: load_delta(directory, delta, model=config.model)
+    assert config.run is not None
+    directory = config.run
+    run = read_run(directory)
+    return run, lambda: load_run(directory, run, model=config.model)
+
+
+def _remarks(manifest: ExportManifest, config: ExportConfig) -> Iterator[str]:
+    """What came out otherwise than the flags may suggest."""
+    if manifest.vocabulary is not None:
+        yield manifest.vocabulary.summary()
+    if manifest.structure is not None:
+        yield manifest.structure.summary()
+    for name, count in manifest.fusions.items():
+        if count == 0:
+            unfolded = name == "attention" and not config.fold_constants
+            hint = "; it needs --fold-constants" if unfolded else ""
+            yield f"--fuse {name}: the model has no part of that form, nothing was replaced{hint}"
+    if manifest.format in ("sparse", "packed"):
+        kinds = list(manifest.encodings.values())
+        if "dense" in kinds:
+            yield (
+                f"{kinds.count('dense')} of {len(kinds)} matrices are stored dense: --format "
+                f"{manifest.format} would not make them smaller"
+            )
 
 
 def _describe(model: ir.Model, config: ExportConfig, run: RunManifest) -> None:

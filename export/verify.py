@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal, TypeAlias
 
 import numpy as np
 import onnx
@@ -12,8 +12,11 @@ from numpy.typing import NDArray
 from onnx.utils import Extractor
 from tokenizers import Encoding, Tokenizer
 
-from export.engine.blob import Values, decode, quantise
+from export.engine.blob import decode
 from export.graph import OUTPUT
+from export.graph_file import read_graph
+from export.quantise import Values, round_weights
+from export.sparse_initializers import declare_as_inputs, to_dense_initializers
 from pipeline import native
 from pipeline.artifacts.classifier import TextClassifier
 from pipeline.artifacts.exported import Verification
@@ -33,6 +36,8 @@ __all__ = [
 # Of the labels on real texts. Rounding flips those that are undecided anyway, hardly any other.
 LEAST_AGREEMENT = 0.95
 
+Indices: TypeAlias = NDArray[np.int64]
+
 _BATCH_SIZE = 16
 _ENCODING_FIELDS = {
     "input_ids": "ids",
@@ -48,7 +53,14 @@ def check_graph(path: Path) -> None:
         VerificationError: the graph is not valid.
     """
     try:
-        onnx.checker.check_model(str(path), full_check=True)
+        model = onnx.load(str(path), load_external_data=False)
+        if not model.graph.sparse_initializer:
+            onnx.checker.check_model(str(path), full_check=True)
+            return
+        onnx.checker.check_model(str(path))
+        # Inference takes sparse initializers for sparse tensors, which no operator reads.
+        declare_as_inputs(model)
+        onnx.shape_inference.infer_shapes(model, check_type=True, strict_mode=True)
     except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
         reason = str(error).strip().splitlines()[0]
         raise VerificationError(
@@ -62,20 +74,36 @@ def check_weights(
     classifier: TextClassifier,
     masks: Mapping[str, NDArray[np.bool_]],
     values: Values,
+    kept: Mapping[str, tuple[Indices | None, Indices | None]] | None = None,
 ) -> None:
     """Compare every pruned matrix in the file, decoded, with the baked one.
 
     Equal bit for bit (after rounding as ``values`` says), and zero wherever the mask removes a
     weight: so the sparsity in the file is that of the masks.
 
+    Args:
+        path: model.onnx.
+        classifier: the baked classifier.
+        masks: parameter name -> which weights are kept, bool [out_features, in_features].
+        values: how the weights are stored.
+        kept: parameter name -> which output and which input features the graph still has, in
+            their order; None for all, as for a parameter that is not in it. A matrix of which
+            nothing is left need not be in the file.
+
     Raises:
-        VerificationError: a matrix differs.
+        ArtifactError: the file is damaged.
+        VerificationError: a matrix differs, or cannot be decoded.
     """
-    extractor = Extractor(onnx.load(path))
+    model = read_graph(path)
+    to_dense_initializers(model)
+    extractor = Extractor(model)
     parameters = dict(classifier.encoder.named_parameters())
     for name, mask in masks.items():
+        rows, columns = (kept or {}).get(name, (None, None))
+        baked = _cut(parameters[name].detach().numpy(), rows, columns)
+        if not baked.size:
+            continue
         stored = _stored_weight(extractor, name)
-        baked = parameters[name].detach().numpy()
         # Square matrices stored either way round are told apart by their values.
         for candidate in (stored.T, stored):
             if candidate.shape == baked.shape and _is_stored(candidate, baked, values):
@@ -85,20 +113,24 @@ def check_weights(
                 f"the weights of {name} in the graph are not the pruned ones; nothing was "
                 "written, please report this with the model's type"
             )
-        if np.count_nonzero(candidate[~mask]):
+        if np.count_nonzero(candidate[~_cut(mask, rows, columns)]):
             raise VerificationError(
                 f"{name} has weights in the graph that its mask removes; nothing was written, "
                 "please report this with the model's type"
             )
 
 
+def _cut(matrix: NDArray[Any], rows: Indices | None, columns: Indices | None) -> NDArray[Any]:
+    if rows is not None:
+        matrix = matrix[rows]
+    return matrix if columns is None else matrix[:, columns]
+
+
 def _is_stored(stored: NDArray[np.float32], baked: NDArray[np.float32], values: Values) -> bool:
     if np.array_equal(stored, baked):  # what the engine leaves to ONNX Runtime is not rounded
         return True
-    if values == "int8":
-        rounded, scales = quantise(baked)
-        return np.array_equal(stored, rounded * scales[:, None])
-    return values == "fp16" and np.array_equal(stored, baked.astype(np.float16))
+    rounded, scales = round_weights(baked, values)
+    return np.array_equal(stored, rounded if scales is None else rounded * scales[:, None])
 
 
 def _stored_weight(extractor: Extractor, name: str) -> NDArray[np.float32]:
@@ -112,9 +144,20 @@ def _stored_weight(extractor: Extractor, name: str) -> NDArray[np.float32]:
             f"the graph has no weight {name}; nothing was written, please report this with the "
             "model's type"
         ) from error
+    options = ort.SessionOptions()
+    options.log_severity_level = 4  # errors are raised; no lines of its own beside ours
     # The producer's options stay: what is checked is what a default session computes.
-    session = ort.InferenceSession(decoder.SerializeToString(), providers=["CPUExecutionProvider"])
-    (weight,) = session.run([name], {})
+    try:
+        session = ort.InferenceSession(
+            decoder.SerializeToString(), options, providers=["CPUExecutionProvider"]
+        )
+        (weight,) = session.run([name], {})
+    except Exception as error:  # ONNX Runtime's exceptions share no other base
+        reason = str(error).strip().partition("\n")[0]
+        raise VerificationError(
+            f"the weights of {name} in the graph cannot be decoded ({reason}); nothing was "
+            "written, please report this with the model's type"
+        ) from error
     return np.asarray(weight)
 
 

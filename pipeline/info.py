@@ -3,12 +3,12 @@
 import json
 import math
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
 from pipeline import native
-from pipeline.artifacts import exported, run
+from pipeline.artifacts import delta, exported, run
 from pipeline.artifacts.files import directory_size_bytes
 from pipeline.artifacts.manifest import to_json
 from pipeline.errors import ArtifactError
@@ -32,6 +32,15 @@ def describe(path: Path) -> dict[str, Any]:
         facts["density_by_type"] = _density_by_type(facts["matrices"])
     elif kind == exported.KIND:
         facts = to_json(exported.read_exported(path))
+    elif kind == delta.KIND:
+        manifest = delta.read_delta(path)
+        content = to_json(manifest)
+        facts = {
+            **content.pop("run"),
+            **content,
+            "bits_per_weight": manifest.bits_per_weight,
+            "bound_bits_per_weight": manifest.bound_bits_per_weight,
+        }
     else:
         raise ArtifactError(
             f"{path}: no run directory, model directory or bench.json; "
@@ -144,11 +153,31 @@ def _rows(facts: Mapping[str, Any]) -> list[tuple[str, str]]:
         rows.append(("training", f"{facts['training'].get('steps')} steps"))
         for name, value in facts["metrics"].items():
             rows.append((f"validation {name}", "nan" if value is None else f"{value:.4f}"))
+    elif facts["kind"] == delta.KIND:
+        bits, bound = facts["bits_per_weight"], facts["bound_bits_per_weight"]
+        rows += [
+            ("masks", f"{facts['masks_bytes']:,} bytes, {bits:.3f} bits a weight"),
+            ("entropy bound", f"{bound:.3f} bits a weight, by the matrices' densities"),
+            ("head", _stored(facts["head_bytes"], facts["head_from_base"])),
+            (
+                "tokenizer",
+                _stored(
+                    facts["tokenizer_bytes"],
+                    [name for name, file in facts["tokenizer"].items() if not file["stored"]],
+                ),
+            ),
+        ]
     else:
         compute = f", {facts['compute']}" if facts["compute"] else ""
         rows += [
             ("format", f"{facts['format']}{compute}, opset {facts['opset']}"),
+            ("stored", f"{facts['values']} values, {facts['embeddings']} embeddings"),
             ("inputs", ", ".join(facts["inputs"])),
             _agreement(facts["verification"]),
         ]
     return rows
+
+
+def _stored(size_bytes: int, from_base: Collection[str]) -> str:
+    given = f"; from the base model: {', '.join(from_base)}" if from_base else ""
+    return f"{size_bytes:,} bytes{given}"

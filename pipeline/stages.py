@@ -65,9 +65,14 @@ def run_stage(name: str, config: Config, *, as_json: bool) -> bool:
             from serve.session import import_onnxruntime
 
             import_onnxruntime()
-            from export import convert_file, export_run
+            from export import convert_file, export_delta, export_run
             from pipeline.info import print_exported
 
+            if config.format == "delta":
+                delta = export_delta(config)
+                print(f"wrote {config.output_dir}\n{delta.summary()}", file=sys.stderr)
+                _show(as_json, to_json(delta), lambda: print_exported(config.output_dir, {}))
+                return True
             exported = export_run(config) if config.from_onnx is None else convert_file(config)
             print(f"wrote {config.output_dir}", file=sys.stderr)
             if exported.engine is not None:

@@ -14,6 +14,7 @@ from tokenizers import Encoding, Tokenizer
 
 from pipeline import native
 from pipeline.artifacts.exported import (
+    DATA_FILE,
     MODEL_FILE,
     TOKENIZER_FILE,
     ExportManifest,
@@ -163,11 +164,9 @@ def open_session(
     onnxruntime = import_onnxruntime()
     manifest = read_exported(directory)
     path = directory / MODEL_FILE
-    if sha256_file(path) != manifest.model_sha256:
-        raise ArtifactError(
-            f"{path} is truncated or was changed: its hash is not the manifest's; "
-            "copy the directory again or export again"
-        )
+    _check_hash(path, manifest.model_sha256)
+    if manifest.data_sha256 is not None:
+        _check_hash(directory / DATA_FILE, manifest.data_sha256)
     tokenizer = _load_tokenizer(directory / TOKENIZER_FILE, manifest)
     threads = threads or usable_cores()
     options = onnxruntime.SessionOptions()
@@ -235,6 +234,14 @@ def _distribution_installed(name: str) -> bool:
     except importlib.metadata.PackageNotFoundError:
         return False
     return True
+
+
+def _check_hash(path: Path, expected: str) -> None:
+    if sha256_file(path) != expected:
+        raise ArtifactError(
+            f"{path} is truncated or was changed: its hash is not the manifest's; "
+            "copy the directory again or export again"
+        )
 
 
 def _load_tokenizer(path: Path, manifest: ExportManifest) -> Tokenizer:

@@ -5,7 +5,7 @@ import zipfile
 from pathlib import Path
 
 from pipeline.artifacts.benchmark import SizeOnDisk
-from pipeline.artifacts.exported import MODEL_FILE
+from pipeline.artifacts.exported import DATA_FILE, MODEL_FILE
 from pipeline.artifacts.files import directory_size_bytes
 
 __all__ = ["measure_size"]
@@ -33,8 +33,9 @@ def measure_size(directory: Path) -> SizeOnDisk:
         for path in sorted(directory.rglob("*")):
             if path.is_file():
                 archive.write(path, path.relative_to(directory))
+    graph_files = [directory / MODEL_FILE, directory / DATA_FILE]
     return SizeOnDisk(
-        model_bytes=(directory / MODEL_FILE).stat().st_size,
+        model_bytes=sum(path.stat().st_size for path in graph_files if path.is_file()),
         directory_bytes=directory_size_bytes(directory),
         zipped_bytes=counter.count,
     )

@@ -5,16 +5,14 @@ at a multiple of 64 bytes; a section without bytes takes no place. All little en
 """
 
 import struct
-from typing import Literal, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.errors import ArtifactError, ModelError
+from export.quantise import Values, quantise, round_weights
+from pipeline.errors import ArtifactError
 
 __all__ = ["LARGEST_COLUMNS", "MASKS", "Values", "decode", "encode", "mask_kind", "quantise"]
-
-Values: TypeAlias = Literal["fp32", "fp16", "int8"]
 
 LARGEST_COLUMNS = 65536
 MASKS = ("dense", "bitmap", "gaps")
@@ -40,17 +38,8 @@ def encode(matrix: NDArray[np.float32], values: Values) -> NDArray[np.uint8]:
     Raises:
         ModelError: a weight is not finite, or too large for float16.
     """
-    if not np.isfinite(matrix).all():
-        raise ModelError("it has values that are not finite; give another checkpoint")
+    stored, scales = round_weights(matrix, values)
     rows, columns = matrix.shape
-    scales = np.empty(0, np.float32)
-    if values == "int8":
-        stored, scales = quantise(matrix)
-    else:
-        with np.errstate(over="ignore"):
-            stored = matrix.astype(_DTYPES[values])
-        if not np.isfinite(stored).all():
-            raise ModelError("it has values beyond float16's range; use --values fp32")
     flat = stored.reshape(-1)
     positions = np.flatnonzero(flat)
     masks = (np.empty(0, np.uint8), np.packbits(flat != 0, bitorder="little"), _gaps(positions))
@@ -62,19 +51,11 @@ def encode(matrix: NDArray[np.float32], values: Values) -> NDArray[np.uint8]:
         *(rows, columns, chosen[kind].size, masks[kind].size),
     )
     blob = bytearray(header)
-    for section in (scales.astype("<f4"), masks[kind], chosen[kind].astype(_DTYPES[values])):
+    factors = np.empty(0, np.float32) if scales is None else scales
+    for section in (factors.astype("<f4"), masks[kind], chosen[kind].astype(_DTYPES[values])):
         if section.size:
             blob += bytes(-len(blob) % _ALIGNMENT) + section.tobytes()
     return np.frombuffer(bytes(blob), np.uint8)
-
-
-def quantise(matrix: NDArray[np.float32]) -> tuple[NDArray[np.int8], NDArray[np.float32]]:
-    """Round a matrix [rows, columns] to int8, one scale a row: ``weight = int8 * scale[row]``."""
-    scales = (np.abs(matrix).max(axis=1, initial=0.0) / np.float32(127)).astype(np.float32)
-    # A row whose scale underflows is too small to tell from zero.
-    divisor = np.where(scales > 0, scales, np.inf).astype(np.float64)
-    rounded = np.rint(matrix / divisor[:, None]).clip(-127, 127)
-    return rounded.astype(np.int8), scales
 
 
 def _gaps(positions: NDArray[np.intp]) -> NDArray[np.uint8]:

@@ -47,7 +47,7 @@ class SizeOnDisk:
     """What a model directory takes.
 
     Attributes:
-        model_bytes: model.onnx alone.
+        model_bytes: model.onnx, and model.onnx.data where there is one.
         directory_bytes: all files of the directory.
         zipped_bytes: a zip file (deflate) of the directory.
     """

@@ -151,7 +151,7 @@ class VocabularyReport:
         """What is left, for people, in one line."""
         return (
             f"{self.tokens:,} of {self.tokens_before:,} tokens are kept; {self.changed:.1%} of the "
-            "validation texts become other tokens"
+            "validation texts become other tokens."
         )
 
 

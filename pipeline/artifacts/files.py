@@ -23,7 +23,12 @@ __all__ = [
 ]
 
 _CHUNK_BYTES = 1 << 20
-_WRITERS = {"smp-run": "train", "smp-model": "export", "smp-benchmark": "bench"}
+_WRITERS = {
+    "smp-run": "train",
+    "smp-model": "export",
+    "smp-delta": "export",
+    "smp-benchmark": "bench",
+}
 # How safetensors and torch.save report a full disk: in errors of their own, not in OSError.
 _FULL_DISK_MESSAGES = ("No space left on device", "Disk quota exceeded", "unexpected pos")
 

@@ -130,6 +130,11 @@ class ExportConfig:
                 "--format engine with --compute fp32 stores fp32 or fp16 values, got --values "
                 "int8; use --compute int8"
             )
+        if "embed-layer-norm" in self.fuse and self.embedding_values != "fp32":
+            raise ConfigurationError(
+                f"--fuse embed-layer-norm needs float32 embedding tables, got "
+                f"{self.embedding_values}; add --embeddings fp32 or leave it out"
+            )
         if self.format == "engine" and (self.fuse or self.remove_structure):
             flag = "--fuse" if self.fuse else "--remove-structure"
             raise ConfigurationError(

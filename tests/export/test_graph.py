@@ -1,3 +1,5 @@
+from collections import Counter
+
 import numpy as np
 import onnx
 import onnx_ir as ir
@@ -117,6 +119,42 @@ def test_each_opset_gives_a_valid_graph(opset: int):
     model = ir.to_proto(export_graph(classifier, masks, INPUTS, opset))
     onnx.checker.check_model(model, full_check=True)
     assert [(entry.domain, entry.version) for entry in model.opset_import] == [("", opset)]
+    assert_parity(model, classifier)
+
+
+def test_folding_computes_beforehand_what_depends_on_no_input():
+    classifier = classifier_of(CONFIGS["electra"])  # it has a projection that is not pruned
+    masks = prune(classifier)
+    name = "embeddings_project.weight"
+    weight = classifier.encoder.get_parameter(name).detach().numpy()
+    unfolded, folded = (
+        export_graph(classifier, masks, INPUTS, 20, fold_constants=fold) for fold in (False, True)
+    )
+    before = Counter(node.op_type for node in unfolded.graph)
+    after = Counter(node.op_type for node in folded.graph)
+    stored = unfolded.graph.initializers[name]
+    assert [node.op_type for node, _ in stored.uses()] == ["Transpose"]
+    np.testing.assert_array_equal(stored.const_value.numpy(), weight)
+    assert name not in folded.graph.initializers
+    # Sizes of attention, which are known, and constants in nodes of their own.
+    assert before["Sqrt"] > after["Sqrt"] == 0
+    assert before["Constant"] > after["Constant"] == 0
+    for model in (unfolded, folded):
+        proto = ir.to_proto(model)
+        onnx.checker.check_model(proto, full_check=True)
+        assert_parity(proto, classifier)
+        for pruned in masks:
+            baked = classifier.encoder.get_parameter(pruned).detach().numpy()
+            tensor = model.graph.initializers[pruned].const_value
+            np.testing.assert_array_equal(tensor.numpy().T, baked)
+
+
+@pytest.mark.parametrize("model_type", ["bert", "deberta-v2"])
+def test_unfolded_graphs_are_valid_and_right(model_type: str):
+    classifier = classifier_of(CONFIGS[model_type])
+    masks = prune(classifier)
+    model = ir.to_proto(export_graph(classifier, masks, INPUTS, 20, fold_constants=False))
+    onnx.checker.check_model(model, full_check=True)
     assert_parity(model, classifier)
 
 

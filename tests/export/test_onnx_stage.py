@@ -75,7 +75,7 @@ def test_the_card_says_how_to_open_it_and_its_code_runs(
 ):
     convert_file(config(packed / "model.onnx", tmp_path / "engine"))
     card = (tmp_path / "engine" / "README.md").read_text(encoding="utf-8")
-    assert "engine, computing in int8 (2 encoder layers in 1 operator" in card
+    assert "embeddings, computing in int8 (2 encoder layers in 1 operator" in card
     assert "against the graph it was converted from on 48 validation texts" in card
     assert "optimum" not in card
     (code,) = re.findall(r"```python\n(.*?)```", card, re.DOTALL)
@@ -224,6 +224,7 @@ def test_a_run_in_fp32_agrees_with_pytorch_to_rounding(random_run: Path, tmp_pat
             format="engine",
             compute="fp32",
             values="fp32",
+            embeddings="fp32",
         )
     )
     assert manifest.verification.label_agreement == 1.0
@@ -232,5 +233,5 @@ def test_a_run_in_fp32_agrees_with_pytorch_to_rounding(random_run: Path, tmp_pat
 
 def test_a_finetuned_run_has_nothing_for_the_engine(make_run, tmp_path: Path):
     run = make_run(method="finetune")
-    with pytest.raises(ConfigurationError, match="--format engine stores pruned weights"):
+    with pytest.raises(ConfigurationError, match="--format engine with int8 values is for pruned"):
         export_run(ExportConfig(run=run, output_dir=tmp_path / "engine", format="engine"))

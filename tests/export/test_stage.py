@@ -13,6 +13,7 @@ import pytest
 
 from export import export_run, graph_file, stage
 from pipeline.artifacts.exported import read_exported
+from pipeline.artifacts.files import sha256_file
 from pipeline.artifacts.masks import read_masks, write_masks
 from pipeline.artifacts.run import read_run, write_run_manifest
 from pipeline.config import ExportConfig
@@ -25,6 +26,7 @@ from pipeline.errors import (
     PipelineError,
     VerificationError,
 )
+from serve import open_session
 
 
 @pytest.fixture
@@ -45,14 +47,14 @@ def fails(error: type[PipelineError], message: str, output: Path):
 
 @pytest.fixture(scope="session")
 def exported(random_run: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    """The run of the tiny BERT, exported dense and packed."""
+    """The run of the tiny BERT, exported in each format that stock ONNX Runtime opens."""
     directory = tmp_path_factory.mktemp("exported")
-    for weights in ("dense", "packed"):
-        export_run(ExportConfig(run=random_run, output_dir=directory / weights, format=weights))
-    return {weights: directory / weights for weights in ("dense", "packed")}
+    for form in ("dense", "sparse", "packed"):
+        export_run(ExportConfig(run=random_run, output_dir=directory / form, format=form))
+    return {form: directory / form for form in ("dense", "sparse", "packed")}
 
 
-@pytest.mark.parametrize("weights", ["dense", "packed"])
+@pytest.mark.parametrize("weights", ["dense", "sparse", "packed"])
 def test_the_directory_is_complete_and_its_manifest_reads_back(exported, weights, random_run):
     directory = exported[weights]
     manifest = read_exported(directory)
@@ -64,8 +66,9 @@ def test_the_directory_is_complete_and_its_manifest_reads_back(exported, weights
     assert manifest.verification.label_agreement == 1.0
     assert manifest.verification.largest_logit_difference <= manifest.verification.tolerance
     assert set(manifest.encodings) == set(run.matrices)
-    expected = {"dense"} if weights == "dense" else {"bitmap", "gaps"}
-    assert set(manifest.encodings.values()) <= expected
+    packings = {"bitmap", "gaps", "rice"}
+    expected = {"dense": {"dense"}, "sparse": {"sparse", "dense"}, "packed": packings}
+    assert set(manifest.encodings.values()) <= expected[weights]
     names = {path.name for path in directory.iterdir()}
     assert names >= {"README.md", "config.json", "manifest.json", "model.onnx", "tokenizer.json"}
 
@@ -77,18 +80,19 @@ def test_the_sparsity_of_the_dense_file_is_that_of_the_masks(exported, random_ru
         np.testing.assert_array_equal(stored[name].T != 0, mask)
 
 
-def test_packed_opens_as_the_dense_graph(exported, tmp_path):
+def test_packed_opens_as_the_dense_graph(exported, random_run, tmp_path):
+    dense = tmp_path / "dense"
+    export_run(ExportConfig(run=random_run, output_dir=dense, embeddings="fp16"))
     operators = {}
-    for weights, directory in exported.items():
+    for name, directory in (("dense", dense), ("packed", exported["packed"])):
         options = ort.SessionOptions()
         options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_ENABLE_EXTENDED
-        options.optimized_model_filepath = str(tmp_path / weights)
+        options.optimized_model_filepath = str(tmp_path / f"{name}.onnx")
         ort.InferenceSession(
             str(directory / "model.onnx"), options, providers=["CPUExecutionProvider"]
         )
-        operators[weights] = sorted(
-            node.op_type for node in onnx.load(tmp_path / weights).graph.node
-        )
+        graph = onnx.load(tmp_path / f"{name}.onnx").graph
+        operators[name] = sorted(node.op_type for node in graph.node)
     assert operators["packed"] == operators["dense"]
 
 
@@ -191,11 +195,61 @@ def test_a_difference_beyond_tolerance_writes_nothing(run: Path, tmp_path: Path)
         export_run(config)
 
 
-def test_a_model_too_large_for_one_file_is_refused(run: Path, tmp_path: Path, monkeypatch):
+@pytest.mark.parametrize("form", ["dense", "packed"])
+def test_a_model_too_large_for_one_file_gets_a_second(form, run: Path, tmp_path, monkeypatch):
     monkeypatch.setattr(graph_file, "_LARGEST_FILE_BYTES", 10_000)
-    output = tmp_path / "model"
-    with fails(ModelError, "one ONNX file holds 2 GiB", output):
-        export_run(ExportConfig(run=run, output_dir=output))
+    directory = tmp_path / "model"
+    manifest = export_run(ExportConfig(run=run, output_dir=directory, format=form))
+    assert manifest.data_sha256 == sha256_file(directory / "model.onnx.data")
+    assert (directory / "model.onnx").stat().st_size < 100_000
+    assert open_session(directory).logits(["good"]).shape == (1, 2)
+    assert "model.onnx.data" in (directory / "README.md").read_text()
+
+
+def test_a_fused_graph_without_empty_structure_is_still_right(run: Path, tmp_path: Path):
+    masks = read_masks(run / "masks.safetensors")
+    for name, mask in masks.items():
+        if name.endswith("layer.0.intermediate.dense.weight"):
+            mask[:5] = False
+        if name.endswith("layer.0.attention.self.value.weight"):
+            mask[: mask.shape[0] // 4] = False  # one of four heads
+    write_masks(run / "masks.safetensors", masks)
+    manifest = read_run(run)
+    matrices = {
+        name: dataclasses.replace(matrix, kept=int(masks[name].sum()))
+        for name, matrix in manifest.matrices.items()
+    }
+    digest = sha256_file(run / "masks.safetensors")
+    write_run_manifest(run, dataclasses.replace(manifest, masks_sha256=digest, matrices=matrices))
+    config = ExportConfig(
+        run=run,
+        output_dir=tmp_path / "model",
+        format="packed",
+        values="fp32",
+        embeddings="fp32",
+        remove_structure=True,
+        fuse=("attention", "gelu"),
+    )
+    exported = export_run(config)
+    assert exported.structure is not None
+    assert exported.structure.neurons["0"] >= 5
+    assert exported.structure.heads["0"] == 1
+    assert exported.fusions == {"attention": 2, "gelu": 2}
+
+
+@pytest.mark.parametrize("form", ["dense", "packed"])
+def test_a_vocabulary_that_a_corpus_left(form, run: Path, tmp_path: Path):
+    corpus = tmp_path / "corpus.txt"
+    corpus.write_text("the film was good\na dull plot\n", encoding="utf-8")
+    directory = tmp_path / "model"
+    manifest = export_run(
+        ExportConfig(run=run, output_dir=directory, format=form, prune_vocabulary=corpus)
+    )
+    assert manifest.vocabulary is not None
+    session = open_session(directory)
+    assert session.vocabulary_size == manifest.vocabulary.tokens < manifest.vocabulary.tokens_before
+    assert session.logits(["the film was dull"]).shape == (1, 2)
+    assert "2 texts" in (directory / "README.md").read_text()
 
 
 def test_an_output_directory_with_files_is_refused_before_any_work(run: Path, tmp_path: Path):

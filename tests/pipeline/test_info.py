@@ -37,6 +37,23 @@ def test_a_model_directory(make_model, tmp_path, capsys):
     assert "dense, opset 20" in out
 
 
+def test_a_delta(tiny_run, tmp_path, capsys):
+    from export.delta_stage import export_delta
+    from pipeline.config import ExportConfig
+
+    delta = tmp_path / "delta"
+    manifest = export_delta(ExportConfig(run=tiny_run, output_dir=delta, format="delta"))
+    facts = json.loads(json.dumps(describe(delta)))
+    assert (facts["kind"], facts["density"]) == ("smp-delta", manifest.run.density)
+    assert facts["task"]["labels"] == ["0", "1"]
+    assert facts["size_bytes"] == directory_size_bytes(delta)
+    assert facts["bits_per_weight"] == manifest.bits_per_weight
+    print_description(facts)
+    out = capsys.readouterr().out
+    assert f"{manifest.masks_bytes:,} bytes, {manifest.bits_per_weight:.3f} bits a weight" in out
+    assert "from the base model: tokenizer.json" in out
+
+
 def test_a_benchmark(benchmark, tmp_path, capsys):
     from pipeline.artifacts.benchmark import write_benchmark
 

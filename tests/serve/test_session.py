@@ -1,3 +1,4 @@
+import dataclasses
 import importlib.metadata
 import subprocess
 import sys
@@ -10,6 +11,7 @@ import onnx
 import pytest
 
 from pipeline import native
+from pipeline.artifacts.exported import read_exported, write_export_manifest
 from pipeline.artifacts.files import sha256_file
 from pipeline.errors import ArtifactError, MachineError
 from serve import open_session
@@ -61,6 +63,41 @@ def test_a_truncated_graph_is_refused_by_its_hash(make_model: MakeModel, tmp_pat
     graph = directory / "model.onnx"
     graph.write_bytes(graph.read_bytes()[:-7])
     with pytest.raises(ArtifactError, match=r"model\.onnx is truncated or was changed"):
+        open_session(directory)
+
+
+def make_two_files(make_model: MakeModel, directory: Path) -> Path:
+    """A model directory whose weights lie in model.onnx.data."""
+    make_model(directory)
+    path = directory / "model.onnx"
+    model = onnx.load(path)
+    onnx.save(model, path, save_as_external_data=True, location="model.onnx.data", size_threshold=0)
+    manifest = dataclasses.replace(
+        read_exported(directory),
+        model_sha256=sha256_file(path),
+        data_sha256=sha256_file(directory / "model.onnx.data"),
+    )
+    write_export_manifest(directory, manifest)
+    return directory
+
+
+def test_weights_in_a_second_file_are_read(make_model: MakeModel, tmp_path: Path) -> None:
+    session = open_session(make_two_files(make_model, tmp_path / "model"), threads=1)
+    np.testing.assert_array_equal(session.logits(["good film", "bad"]), [[-1, 1], [1, -1]])
+
+
+def test_a_second_file_that_is_missing_or_changed_is_refused(
+    make_model: MakeModel, tmp_path: Path
+) -> None:
+    directory = make_two_files(make_model, tmp_path / "model")
+    data = directory / "model.onnx.data"
+    content = bytearray(data.read_bytes())
+    content[7] ^= 1
+    data.write_bytes(content)
+    with pytest.raises(ArtifactError, match=r"model\.onnx\.data is truncated or was changed"):
+        open_session(directory)
+    data.unlink()
+    with pytest.raises(ArtifactError, match=r"model\.onnx\.data is missing"):
         open_session(directory)
 
 

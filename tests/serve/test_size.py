@@ -19,3 +19,14 @@ def test_sizes_are_those_of_the_files_and_of_a_real_zip(
     # A stream that cannot seek gets 16 bytes of sizes behind each file; directories get entries.
     assert abs(size.zipped_bytes - archive.stat().st_size) < 16 * len(files) + 200
     assert size.zipped_bytes < size.directory_bytes - 90_000
+
+
+def test_weights_in_a_second_file_are_part_of_the_model(
+    make_model: Callable[..., Path], tmp_path: Path
+) -> None:
+    directory = make_model(tmp_path / "model")
+    before = measure_size(directory)
+    (directory / "model.onnx.data").write_bytes(bytes(50_000))
+    size = measure_size(directory)
+    assert size.model_bytes == before.model_bytes + 50_000
+    assert size.directory_bytes == before.directory_bytes + 50_000

@@ -1,0 +1,136 @@
+"""What benchmarks/size.py measures of one model in all its formats."""
+
+import dataclasses
+import random
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+
+from pipeline.artifacts.exported import MODEL_FILE, read_exported, write_export_manifest
+from pipeline.artifacts.files import sha256_file
+from pipeline.artifacts.run import RunManifest, read_run
+from pipeline.data import LabelledText, encode_labels, read_labelled_text
+from serve import open_session
+from serve.predict import predict
+from serve.size import measure_size
+from serve.startup import measure_startups
+
+_VALUE_BITS = {"fp32": 32, "fp16": 16, "int8": 8}
+
+
+def measure_model(
+    run: Path, exports: Mapping[str, Path], validation_file: Path, *, samples: int | None
+) -> dict[str, Any]:
+    """Sizes, load times, memory and exactness of one run's exports.
+
+    Args:
+        run: the run directory.
+        exports: name -> model directory; the first is the reference, ``delta`` is no model.
+        validation_file: labelled texts.
+        samples: how many of them are used; None for all, with their accuracy.
+    """
+    manifest = read_run(run)
+    directories = {name: path for name, path in exports.items() if name != "delta"}
+    directories["dynamic int8 (ONNX Runtime)"] = quantised(next(iter(directories.values())))
+    texts = read_labelled_text(
+        validation_file,
+        flag="--validation-file",
+        text_column=manifest.task.text_column,
+        text_pair_column=manifest.task.text_pair_column,
+        label_column=manifest.task.label_column,
+    )
+    texts = texts if samples is None else texts.head(samples)
+    startups = measure_startups(
+        list(directories.values()),
+        threads=1,
+        batch_size=1,
+        sequence_length=manifest.task.max_length,
+        random=random.Random(0),
+        advance=lambda: None,
+    )
+    rows: dict[str, Any] = {}
+    reference: NDArray[np.float32] | None = None
+    for (name, directory), startup in zip(directories.items(), startups, strict=True):
+        logits = logits_of(directory, texts)
+        reference = logits if reference is None else reference
+        found = {
+            "model_bytes": measure_size(directory).model_bytes,
+            "bits_per_weight": bits_per_weight(directory / MODEL_FILE, manifest),
+            "load_ms": startup.load_ms,
+            "peak_rss_bytes": startup.peak_rss_bytes,
+            "largest_logit_difference": float(np.abs(logits - reference).max()),
+        }
+        if samples is None:
+            labels = encode_labels(texts, manifest.task.labels, flag="--validation-file")
+            found["accuracy"] = float(np.mean(logits.argmax(axis=1) == labels))
+        rows[name] = found
+    return {
+        "density": manifest.density,
+        "weights": sum(matrix.size for matrix in manifest.matrices.values()),
+        "entropy_bits": entropy_bits(manifest),
+        "value_bits": {name: bits * manifest.density for name, bits in _VALUE_BITS.items()},
+        "texts": len(texts.texts),
+        "largest_logit": float(np.abs(reference).max()) if reference is not None else 0.0,
+        "formats": rows,
+    }
+
+
+def entropy_bits(manifest: RunManifest) -> float:
+    """The entropy bound of the masks, in bits a weight, knowing each matrix's density alone."""
+    bits, weights = 0.0, 0
+    for matrix in manifest.matrices.values():
+        p = matrix.density
+        if 0.0 < p < 1.0:
+            bits += matrix.size * -(p * np.log2(p) + (1 - p) * np.log2(1 - p))
+        weights += matrix.size
+    return bits / weights
+
+
+def bits_per_weight(path: Path, manifest: RunManifest) -> float:
+    """What the pruned matrices take in the file, positions and values, in bits a weight."""
+    graph = onnx.load(str(path)).graph
+    names = set(manifest.matrices)
+
+    def owned(name: str) -> bool:
+        # A matrix is stored under its parameter's name, its parts as NAME.part or NAME_quantized.
+        return any(name == entry or name.startswith((f"{entry}.", f"{entry}_")) for entry in names)
+
+    sizes = [tensor.ByteSize() for tensor in graph.initializer if owned(tensor.name)]
+    sizes += [tensor.ByteSize() for tensor in graph.sparse_initializer if owned(tensor.values.name)]
+    return 8 * sum(sizes) / sum(matrix.size for matrix in manifest.matrices.values())
+
+
+def logits_of(directory: Path, texts: LabelledText) -> NDArray[np.float32]:
+    """Logits of all texts, float32 [texts, outputs]."""
+    predictions, _ = predict(
+        open_session(directory),
+        texts.texts,
+        texts.pairs,
+        classification=True,
+        advance=lambda count: None,
+    )
+    return np.array(predictions.logits, dtype=np.float32)
+
+
+def quantised(dense: Path) -> Path:
+    """The peer: the dense file in ONNX Runtime's dynamic int8, as a model directory."""
+    from onnxruntime.quantization import QuantType, quantize_dynamic
+
+    directory = dense.with_name(f"{dense.name}-dynamic")
+    if directory.exists():
+        return directory
+    part = directory.with_name(f"part-{directory.name}")
+    shutil.rmtree(part, ignore_errors=True)
+    shutil.copytree(dense, part)
+    model = onnx.load(str(dense / MODEL_FILE))
+    quantize_dynamic(model, str(part / MODEL_FILE), weight_type=QuantType.QInt8)
+    manifest = read_exported(dense)
+    digest = sha256_file(part / MODEL_FILE)
+    write_export_manifest(part, dataclasses.replace(manifest, model_sha256=digest))
+    part.rename(directory)
+    return directory
