@@ -1,8 +1,11 @@
 """What benchmarks/size.py measures of one model in all its formats."""
 
 import dataclasses
+import logging
 import random
 import shutil
+import statistics
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -11,8 +14,11 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 
+from pipeline.artifacts.classifier import load_encoder
+from pipeline.artifacts.delta import read_content, read_delta
 from pipeline.artifacts.exported import MODEL_FILE, read_exported, write_export_manifest
-from pipeline.artifacts.files import sha256_file
+from pipeline.artifacts.files import directory_size_bytes, sha256_file
+from pipeline.artifacts.mask_codec import decode_masks
 from pipeline.artifacts.run import RunManifest, read_run
 from pipeline.data import LabelledText, encode_labels, read_labelled_text
 from serve import open_session
@@ -20,6 +26,7 @@ from serve.predict import predict
 from serve.size import measure_size
 from serve.startup import measure_startups
 
+_DECODINGS = 5
 _VALUE_BITS = {"fp32": 32, "fp16": 16, "int8": 8}
 
 
@@ -72,23 +79,32 @@ def measure_model(
     return {
         "density": manifest.density,
         "weights": sum(matrix.size for matrix in manifest.matrices.values()),
-        "entropy_bits": entropy_bits(manifest),
+        "entropy_bits": read_delta(exports["delta"]).bound_bits_per_weight,
         "value_bits": {name: bits * manifest.density for name, bits in _VALUE_BITS.items()},
         "texts": len(texts.texts),
         "largest_logit": float(np.abs(reference).max()) if reference is not None else 0.0,
         "formats": rows,
+        "delta": measure_delta(exports["delta"]),
     }
 
 
-def entropy_bits(manifest: RunManifest) -> float:
-    """The entropy bound of the masks, in bits a weight, knowing each matrix's density alone."""
-    bits, weights = 0.0, 0
-    for matrix in manifest.matrices.values():
-        p = matrix.density
-        if 0.0 < p < 1.0:
-            bits += matrix.size * -(p * np.log2(p) + (1 - p) * np.log2(1 - p))
-        weights += matrix.size
-    return bits / weights
+def measure_delta(directory: Path) -> dict[str, Any]:
+    """Size of a delta, and how fast its masks are decoded."""
+    delta = read_delta(directory)
+    content = read_content(directory, delta)
+    parameters = dict(load_encoder(delta.run.base_model.id).named_parameters())
+    weights = {name: parameters[name].detach().numpy() for name in delta.run.matrices}
+    seconds = []
+    for _ in range(_DECODINGS):
+        start = time.process_time()
+        decode_masks(content.masks, weights, source=directory)
+        seconds.append(time.process_time() - start)
+    return {
+        "directory_bytes": directory_size_bytes(directory),
+        "mask_bytes": delta.masks_bytes,
+        "mask_bits_per_weight": delta.bits_per_weight,
+        "decode_cpu_seconds": statistics.median(seconds),
+    }
 
 
 def bits_per_weight(path: Path, manifest: RunManifest) -> float:
@@ -128,6 +144,9 @@ def quantised(dense: Path) -> Path:
     shutil.rmtree(part, ignore_errors=True)
     shutil.copytree(dense, part)
     model = onnx.load(str(dense / MODEL_FILE))
+    # The exporter stores shapes of which onnxruntime's quantiser makes a contradiction.
+    model.graph.ClearField("value_info")
+    logging.getLogger().setLevel(logging.ERROR)  # the quantiser warns on the root logger
     quantize_dynamic(model, str(part / MODEL_FILE), weight_type=QuantType.QInt8)
     manifest = read_exported(dense)
     digest = sha256_file(part / MODEL_FILE)

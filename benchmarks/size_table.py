@@ -75,7 +75,7 @@ def _model(model: Mapping[str, Any]) -> Iterator[str]:
         f"Delta: {delta['directory_bytes']:,} bytes in all, {delta['mask_bytes']:,} of them masks: "
         f"{delta['mask_bits_per_weight']:.3f} bits a weight, "
         f"{delta['mask_bits_per_weight'] / model['entropy_bits']:.2f} of the bound; decoded in "
-        f"{delta['decode_seconds']:.2f} s on one core, "
-        f"{model['weights'] / 1e6 / delta['decode_seconds']:.0f} million weights a second."
+        f"{delta['decode_cpu_seconds']:.3f} s of one core, "
+        f"{model['weights'] / 1e6 / delta['decode_cpu_seconds']:.0f} million weights a second."
     )
     yield ""

@@ -35,7 +35,14 @@ def load_base_encoder(base: BaseModel, model: str | None, *, owner: str) -> PreT
         ModelError: it is missing, or another one.
     """
     files = BaseFiles.locate(base, model)
-    encoder = load_encoder(files.model, revision=files.revision)
+    try:
+        encoder = load_encoder(files.model, revision=files.revision)
+    except ModelError as error:
+        if model is not None:
+            raise
+        raise ModelError(
+            f"{error}; {owner} names that base model: if it is elsewhere now, give it with --model"
+        ) from error
     digest = encoder_sha256(encoder)
     if digest != base.sha256:
         raise ModelError(

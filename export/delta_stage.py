@@ -15,7 +15,13 @@ from transformers import PreTrainedModel
 
 from export.bake import apply_masks
 from export.base_model import BaseFiles, load_base_encoder, tensor_sha256
-from export.source import TrainedModel, check_densities, check_files, load_tokenizer
+from export.source import (
+    TrainedModel,
+    check_densities,
+    check_files,
+    check_length,
+    load_tokenizer,
+)
 from pipeline import __version__
 from pipeline.artifacts.classifier import TextClassifier, load_head
 from pipeline.artifacts.delta import (
@@ -144,6 +150,7 @@ def load_delta(directory: Path, delta: DeltaManifest, *, model: str | None) -> T
     """
     run, content = delta.run, read_content(directory, delta)
     encoder = load_base_encoder(run.base_model, model, owner=f"the delta {directory}")
+    check_length(directory, run, encoder)
     base = BaseFiles.locate(run.base_model, model)
     weights = _weights(encoder, run, directory)
     masks = decode_masks(content.masks, weights, source=directory / DELTA_FILE)

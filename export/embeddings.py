@@ -14,7 +14,7 @@ import onnx_ir as ir
 from numpy.typing import NDArray
 
 from export.engine.constants import Constants
-from export.quantise import quantise
+from export.quantise import round_weights
 from pipeline.errors import ModelError
 
 __all__ = ["EncodeEmbeddings"]
@@ -90,16 +90,12 @@ def _encode(
     name: str, table: NDArray[np.float32], values: Literal["fp16", "int8"]
 ) -> dict[str, NDArray[np.generic]]:
     """What is stored of a table: initializer -> array."""
-    if not np.isfinite(table).all():
-        raise ModelError(f"{name} has values that are not finite; give another checkpoint")
-    if values == "int8":
-        rows, scales = quantise(table)
-        return {name: rows, f"{name}.scales": scales[:, None]}
-    with np.errstate(over="ignore"):
-        halves = table.astype(np.float16)
-    if not np.isfinite(halves).all():
-        raise ModelError(f"{name} has values beyond float16's range; use --embeddings fp32")
-    return {name: halves}
+    try:
+        rows, scales = round_weights(table, values)
+    except ModelError as error:
+        reason = str(error).replace("--values", "--embeddings")
+        raise ModelError(f"{name} cannot be stored: {reason}") from error
+    return {name: rows} if scales is None else {name: rows, f"{name}.scales": scales[:, None]}
 
 
 def _initializer(graph: ir.Graph, name: str, array: NDArray[np.generic]) -> ir.Value:

@@ -35,6 +35,7 @@ inputs = {{
     for entry in session.get_inputs()
 }}
 (logits,) = session.run(["logits"], inputs)
+print(logits)
 ```"""
 
 _ENGINE_NEEDS = """The operators are in the native library of smp-pipeline

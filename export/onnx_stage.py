@@ -4,6 +4,7 @@ import dataclasses
 import json
 import shutil
 import sys
+from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from rich.console import Console
 from export.comparison_texts import comparison_texts
 from export.engine import convert
 from export.engine.probe import Batch, make_batches
+from export.fusion import DOMAIN, OPERATORS
 from export.graph_file import read_graph, write_graph
 from export.model_card import write_model_card
 from export.sparse_initializers import to_dense_initializers
@@ -89,8 +91,9 @@ def convert_file(config: ExportConfig) -> ConvertedFile:
         ModelError: the graph has nothing sparse enough, or does not run.
         VerificationError: the outputs differ; nothing was written.
     """
-    source = config.from_onnx
+    source, compute = config.from_onnx, config.engine_compute
     assert source is not None
+    assert compute is not None
     native.library_path()
     with (
         Console(file=sys.stderr).status("reading the graph", spinner="line") as status,
@@ -109,7 +112,7 @@ def convert_file(config: ExportConfig) -> ConvertedFile:
             )
         status.update("putting in the engine's operators")
         try:
-            converted = convert(original, values=config.weight_values, compute=config.compute)
+            converted = convert(original, values=config.weight_values, compute=compute)
         except ModelError as error:
             raise ModelError(f"--from-onnx {source}: {error}") from error
         _describe(converted.model, config)
@@ -133,19 +136,20 @@ def convert_file(config: ExportConfig) -> ConvertedFile:
                 manifest,
                 smp_pipeline_version=__version__,
                 format="engine",
-                compute=config.compute,
+                compute=compute,
                 engine=converted.report,
                 values=config.weight_values,
                 model_sha256=sha256_file(path),
                 data_sha256=sha256_file(directory / DATA_FILE) if external else None,
                 verification=verification,
-                encodings={**manifest.encodings, **converted.encodings},
+                encodings={**_encodings_read(manifest), **converted.encodings},
+                fusions=_fusions_left(manifest, converted.model),
                 versions={**manifest.versions, **package_versions(_PACKAGES)},
             )
             write_export_manifest(directory, manifest)
             write_model_card(directory, manifest)
         return ConvertedFile(
-            compute=config.compute,
+            compute=compute,
             engine=converted.report,
             verification=verification,
             size_bytes=path.stat().st_size,
@@ -177,6 +181,21 @@ def _manifest_beside(source: Path) -> ExportManifest | None:
     return manifest
 
 
+def _encodings_read(manifest: ExportManifest) -> dict[str, str]:
+    """How weights are stored that no operator took over: sparse initializers are made dense."""
+    dense = {"sparse": "dense"}
+    return {name: dense.get(kind, kind) for name, kind in manifest.encodings.items()}
+
+
+def _fusions_left(manifest: ExportManifest, model: onnx.ModelProto) -> dict[str, int]:
+    """How often each fusion's operators are there still: the engine's took others over."""
+    found = Counter(node.op_type for node in model.graph.node if node.domain == DOMAIN)
+    return {
+        name: sum(found[operator] for operator in OPERATORS.get(name, ()))
+        for name in manifest.fusions
+    }
+
+
 def _batches(config: ExportConfig, source: Path, manifest: ExportManifest | None) -> list[Batch]:
     """Real texts to compare on; none if there are none."""
     if manifest is None:
@@ -201,5 +220,5 @@ def _describe(model: onnx.ModelProto, config: ExportConfig) -> None:
     facts = {entry.key: entry.value for entry in model.metadata_props}
     facts["smp_pipeline.version"] = __version__
     facts["smp_pipeline.format"] = "engine"
-    facts["smp_pipeline.compute"] = config.compute
+    facts["smp_pipeline.compute"] = str(config.engine_compute)
     onnx.helper.set_model_props(model, facts)

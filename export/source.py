@@ -1,5 +1,6 @@
 """What is exported: a trained run, out of its directory or of a delta, with its base model."""
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -7,7 +8,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from transformers import AutoTokenizer
+from transformers import AutoTokenizer, PreTrainedModel
 
 from export.bake import apply_masks, load_weights
 from export.base_model import load_base_encoder
@@ -17,7 +18,14 @@ from pipeline.artifacts.masks import read_masks
 from pipeline.artifacts.run import HEAD_FILE, MASKS_FILE, WEIGHTS_FILE, RunManifest
 from pipeline.errors import ArtifactError, ModelError
 
-__all__ = ["TrainedModel", "check_densities", "check_files", "load_run", "load_tokenizer"]
+__all__ = [
+    "TrainedModel",
+    "check_densities",
+    "check_files",
+    "check_length",
+    "load_run",
+    "load_tokenizer",
+]
 
 
 @dataclass
@@ -51,6 +59,7 @@ def load_run(directory: Path, run: RunManifest, *, model: str | None) -> Trained
     check_files(directory, run)
     tokenizer = load_tokenizer(directory)
     encoder = load_base_encoder(run.base_model, model, owner=f"the run {directory}")
+    check_length(directory, run, encoder)
     masks: dict[str, NDArray[np.bool_]] = {}
     if run.method == "finetune":
         load_weights(encoder, directory / WEIGHTS_FILE)
@@ -89,7 +98,7 @@ def load_tokenizer(directory: Path) -> Any:
         ModelError: it is no fast one.
     """
     try:
-        tokenizer = AutoTokenizer.from_pretrained(str(directory))
+        tokenizer = AutoTokenizer.from_pretrained(str(directory), trust_remote_code=False)
     except Exception as error:  # tokenizers raises plain Exception
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise ArtifactError(
@@ -103,17 +112,33 @@ def load_tokenizer(directory: Path) -> Any:
     return tokenizer
 
 
+def check_length(directory: Path, run: RunManifest, encoder: PreTrainedModel) -> None:
+    """Check that the encoder takes texts as long as a run's manifest says.
+
+    Raises:
+        ArtifactError: it does not.
+    """
+    longest = int(encoder.config.max_position_embeddings)
+    if not 0 < run.task.max_length <= longest:
+        raise ArtifactError(
+            f"{directory}: its manifest has texts of up to {run.task.max_length} tokens, the base "
+            f"model takes 1 to {longest}; copy the directory again"
+        )
+
+
 def check_densities(
     directory: Path, run: RunManifest, masks: Mapping[str, NDArray[np.bool_]]
 ) -> None:
-    """Check that masks have the names, shapes and counts of a run's manifest.
+    """Check that masks have the names, shapes, counts and overall density of a run's manifest.
 
     Raises:
         ArtifactError: they have others.
     """
     found = {name: (mask.shape, int(np.count_nonzero(mask))) for name, mask in masks.items()}
     recorded = {name: (matrix.shape, matrix.kept) for name, matrix in run.matrices.items()}
-    if found != recorded:
+    size = sum(mask.size for mask in masks.values())
+    density = sum(kept for _, kept in found.values()) / max(1, size)
+    if found != recorded or not math.isclose(density, run.density, rel_tol=1e-6):
         raise ArtifactError(
             f"{directory}: the masks are not those that the manifest describes; "
             "copy the directory again"

@@ -4,6 +4,7 @@ ONNX Runtime makes them dense when it reads a file. onnx-ir does not know them, 
 the file's own form.
 """
 
+import math
 from collections.abc import Mapping
 
 import numpy as np
@@ -14,6 +15,9 @@ from onnx import numpy_helper
 from pipeline.errors import ArtifactError
 
 __all__ = ["declare_as_inputs", "to_dense_initializers", "to_sparse_initializers"]
+
+# Elements of a tensor that is made dense: no ONNX file could hold more of them.
+_LARGEST = 2**31
 
 
 def to_sparse_initializers(model: onnx.ModelProto, stored: Mapping[str, str]) -> dict[str, str]:
@@ -54,7 +58,8 @@ def to_dense_initializers(model: onnx.ModelProto) -> None:
     """Replace all sparse initializers by dense ones, in place.
 
     Raises:
-        ArtifactError: positions are not in order, lie outside, or do not fit the values.
+        ArtifactError: one is too large, or positions are not in order, lie outside, or do not fit
+            the values.
     """
     for tensor in model.graph.sparse_initializer:
         array = _dense(tensor)
@@ -75,10 +80,22 @@ def declare_as_inputs(model: onnx.ModelProto) -> None:
 
 def _dense(tensor: onnx.SparseTensorProto) -> NDArray[np.generic]:
     name = tensor.values.name
+    if any(extent < 0 for extent in tensor.dims) or any(
+        part.data_location == onnx.TensorProto.EXTERNAL for part in (tensor.values, tensor.indices)
+    ):
+        raise ArtifactError(
+            f"the sparse initializer {name} is corrupt: its shape is {list(tensor.dims)}, its data "
+            "must be in the file itself"
+        )
+    if math.prod(tensor.dims) > _LARGEST:
+        raise ArtifactError(
+            f"the sparse initializer {name} is corrupt: {list(tensor.dims)} is more than one ONNX "
+            "file holds"
+        )
     try:
         values = numpy_helper.to_array(tensor.values)
         positions = numpy_helper.to_array(tensor.indices)
-        flat = np.zeros(int(np.prod(tensor.dims, dtype=object)), values.dtype)
+        flat = np.zeros(math.prod(tensor.dims), values.dtype)
         if positions.ndim == 2:  # one coordinate an axis, which the standard allows as well
             positions = np.ravel_multi_index(tuple(positions.T), tuple(tensor.dims))
     except (ValueError, TypeError, MemoryError, OverflowError) as error:

@@ -79,10 +79,12 @@ def export_run(config: ExportConfig) -> ExportManifest:
     ):
         run, load = _source(config)
         if run.method == "finetune" and (config.format, config.weight_values) != ("dense", "fp32"):
+            flag = f"--format {config.format}"
+            if config.format == "dense":
+                flag = f"--values {config.weight_values}"
             raise ConfigurationError(
-                f"--format {config.format} with {config.weight_values} values is for pruned "
-                f"weights, and {config.run} has none (it was trained with --method finetune); use "
-                "--format dense with --values fp32"
+                f"{flag} is for pruned weights, and {config.run} has none (it was trained with "
+                "--method finetune); use --format dense with --values fp32"
             )
         texts = comparison_texts(config, run.task, run.validation_data.source)
         if texts is None:
@@ -123,9 +125,9 @@ def export_run(config: ExportConfig) -> ExportManifest:
             EncodeEmbeddings(config.embedding_values)(model)
         encodings = dict.fromkeys(masks, "dense")
         engine = None
-        if config.format == "engine":
+        if config.engine_compute is not None:
             converted = convert(
-                ir.to_proto(model), values=config.weight_values, compute=config.compute
+                ir.to_proto(model), values=config.weight_values, compute=config.engine_compute
             )
             graph, engine = converted.model, converted.report
             encodings.update(converted.encodings)
@@ -142,7 +144,14 @@ def export_run(config: ExportConfig) -> ExportManifest:
 
         status.update("checking against PyTorch")
         check_graph(path)
-        check_weights(path, classifier, masks, config.weight_values, kept)
+        check_weights(
+            path,
+            classifier,
+            masks,
+            config.weight_values,
+            kept,
+            embeddings=config.embedding_values,
+        )
         verification = compare_with_pytorch(
             path,
             classifier,
@@ -169,7 +178,7 @@ def export_run(config: ExportConfig) -> ExportManifest:
             encodings=encodings,
             run={key: value for key, value in to_json(run).items() if key in _RUN_RECORD},
             versions=package_versions(_PACKAGES),
-            compute=config.compute if engine is not None else None,
+            compute=config.engine_compute,
             engine=engine,
             values=config.weight_values,
             embeddings=config.embedding_values,
@@ -228,5 +237,5 @@ def _describe(model: ir.Model, config: ExportConfig, run: RunManifest) -> None:
             "smp_pipeline.base_model_sha256": run.base_model.sha256,
         }
     )
-    if config.format == "engine":
-        model.metadata_props["smp_pipeline.compute"] = config.compute
+    if config.engine_compute is not None:
+        model.metadata_props["smp_pipeline.compute"] = config.engine_compute

@@ -75,11 +75,13 @@ def check_weights(
     masks: Mapping[str, NDArray[np.bool_]],
     values: Values,
     kept: Mapping[str, tuple[Indices | None, Indices | None]] | None = None,
+    *,
+    embeddings: Values = "fp32",
 ) -> None:
-    """Compare every pruned matrix in the file, decoded, with the baked one.
+    """Compare every pruned matrix and embedding table in the file, decoded, with the model's.
 
-    Equal bit for bit (after rounding as ``values`` says), and zero wherever the mask removes a
-    weight: so the sparsity in the file is that of the masks.
+    Equal bit for bit (after rounding as ``values`` and ``embeddings`` say), and zero wherever the
+    mask removes a weight: so the sparsity in the file is that of the masks.
 
     Args:
         path: model.onnx.
@@ -89,10 +91,12 @@ def check_weights(
         kept: parameter name -> which output and which input features the graph still has, in
             their order; None for all, as for a parameter that is not in it. A matrix of which
             nothing is left need not be in the file.
+        embeddings: how embedding tables are stored. Those that folding made something else of are
+            not in the graph, and left out.
 
     Raises:
         ArtifactError: the file is damaged.
-        VerificationError: a matrix differs, or cannot be decoded.
+        VerificationError: a matrix or a table differs, or cannot be decoded.
     """
     model = read_graph(path)
     to_dense_initializers(model)
@@ -118,6 +122,15 @@ def check_weights(
                 f"{name} has weights in the graph that its mask removes; nothing was written, "
                 "please report this with the model's type"
             )
+    for module_name, module in classifier.encoder.named_modules():
+        name = f"{module_name}.weight"
+        if isinstance(module, torch.nn.Embedding) and name in extractor.initializers:
+            table = module.weight.detach().numpy()
+            if not _is_stored(_stored_table(extractor, name), table, embeddings):
+                raise VerificationError(
+                    f"the embeddings {name} in the graph are not the model's; nothing was "
+                    "written, please report this with the model's type"
+                )
 
 
 def _cut(matrix: NDArray[Any], rows: Indices | None, columns: Indices | None) -> NDArray[Any]:
@@ -131,6 +144,13 @@ def _is_stored(stored: NDArray[np.float32], baked: NDArray[np.float32], values: 
         return True
     rounded, scales = round_weights(baked, values)
     return np.array_equal(stored, rounded if scales is None else rounded * scales[:, None])
+
+
+def _stored_table(extractor: Extractor, name: str) -> NDArray[np.float32]:
+    """An embedding table as its rows are decoded (:mod:`export.embeddings`)."""
+    rows = onnx.numpy_helper.to_array(extractor.initializers[name]).astype(np.float32)
+    scales = extractor.initializers.get(f"{name}.scales")
+    return rows if scales is None else rows * onnx.numpy_helper.to_array(scales)
 
 
 def _stored_weight(extractor: Extractor, name: str) -> NDArray[np.float32]:

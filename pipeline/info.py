@@ -172,6 +172,7 @@ def _rows(facts: Mapping[str, Any]) -> list[tuple[str, str]]:
         rows += [
             ("format", f"{facts['format']}{compute}, opset {facts['opset']}"),
             ("stored", f"{facts['values']} values, {facts['embeddings']} embeddings"),
+            *_passes(facts),
             ("inputs", ", ".join(facts["inputs"])),
             _agreement(facts["verification"]),
         ]
@@ -181,3 +182,19 @@ def _rows(facts: Mapping[str, Any]) -> list[tuple[str, str]]:
 def _stored(size_bytes: int, from_base: Collection[str]) -> str:
     given = f"; from the base model: {', '.join(from_base)}" if from_base else ""
     return f"{size_bytes:,} bytes{given}"
+
+
+def _passes(facts: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """What graph passes did to an exported model."""
+    rows = []
+    fused = [f"{name} {count}" for name, count in facts["fusions"].items()]
+    if fused:
+        rows.append(("fused", ", ".join(fused)))
+    if facts["structure"] is not None:
+        structure = facts["structure"]
+        rows.append(("removed", f"{structure['weights']:,} weights of empty structure"))
+    if facts["vocabulary"] is not None:
+        vocabulary = facts["vocabulary"]
+        kept, before = vocabulary["tokens"], vocabulary["tokens_before"]
+        rows.append(("vocabulary", f"{kept:,} of {before:,} tokens"))
+    return rows

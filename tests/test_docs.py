@@ -15,7 +15,7 @@ from pipeline.native import library_path
 
 ROOT = Path(__file__).parents[1]
 # In the order in which a user goes through them: each finds what the one before it wrote.
-PAGES = ("train", "export", "bench", "runtime", "ci-gate")
+PAGES = ("train", "export", "small-files", "bench", "runtime", "ci-gate")
 
 
 def commands(page: str) -> list[str]:

@@ -15,7 +15,7 @@ from export.fusion.gelu import fuse_gelu
 from export.fusion.shapes import shapes_known
 from export.fusion.skip_layer_norm import fuse_skip_layer_norm
 
-__all__ = ["DOMAIN", "fuse"]
+__all__ = ["DOMAIN", "OPERATORS", "fuse"]
 
 DOMAIN = "com.microsoft"
 
@@ -25,6 +25,14 @@ _FUSIONS: dict[str, Callable[[ir.Model], int]] = {
     "attention": fuse_attention,
     "gelu": fuse_gelu,
     "skip-layer-norm": fuse_skip_layer_norm,
+}
+
+# The operators that each of them puts in.
+OPERATORS: dict[str, tuple[str, ...]] = {
+    "embed-layer-norm": ("EmbedLayerNormalization",),
+    "attention": ("MultiHeadAttention",),
+    "gelu": ("BiasGelu", "FastGelu", "Gelu"),
+    "skip-layer-norm": ("SkipLayerNormalization",),
 }
 
 

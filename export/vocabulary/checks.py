@@ -12,7 +12,7 @@ from pipeline.artifacts.classifier import TextClassifier
 from pipeline.data import LabelledText
 from pipeline.errors import VerificationError
 
-__all__ = ["check_corpus", "check_logits", "same_tokens"]
+__all__ = ["check_corpus", "check_logits", "label_agreement", "same_tokens"]
 
 # The same rows go through the same layers: a difference beyond rounding is a mistake.
 _TOLERANCE = 1e-5
@@ -80,6 +80,18 @@ def check_logits(
                 "tokens that the corpus never uses; nothing was written, leave out "
                 "--prune-vocabulary and please report this with the model's type"
             )
+
+
+def label_agreement(
+    before: tuple[TextClassifier, Iterable[Batch]], after: tuple[TextClassifier, Iterable[Batch]]
+) -> float:
+    """Share of texts that two classifiers, each on its own ids, give the same label, in [0, 1]."""
+    (reference, old_batches), (pruned, new_batches) = before, after
+    same = [
+        _logits(reference, old).argmax(dim=1) == _logits(pruned, new).argmax(dim=1)
+        for old, new in zip(old_batches, new_batches, strict=True)
+    ]
+    return float(torch.cat(same).float().mean())
 
 
 def _logits(classifier: TextClassifier, batch: Batch) -> torch.Tensor:

@@ -14,7 +14,7 @@ from transformers import AutoTokenizer
 
 from export.graph import graph_inputs
 from export.verify import text_batches
-from export.vocabulary.checks import check_corpus, check_logits, same_tokens
+from export.vocabulary.checks import check_corpus, check_logits, label_agreement, same_tokens
 from export.vocabulary.corpus import Corpus
 from export.vocabulary.embeddings import configured_ids, token_embedding, with_tokens
 from export.vocabulary.needed import needed_tokens
@@ -109,13 +109,20 @@ def prune_vocabulary(
         (classifier, _batches(classifier, tokenizer, unchanged, max_length)),
         (pruned, _batches(pruned, reloaded, unchanged, max_length)),
     )
+    # The last two batches are one text again.
+    agreement = label_agreement(
+        (classifier, _batches(classifier, tokenizer, texts, max_length)[:-2]),
+        (pruned, _batches(pruned, reloaded, texts, max_length)[:-2]),
+    )
     report = VocabularyReport(
         corpus=corpus.name,
         corpus_sha256=sha256_file(corpus),
         texts=use.texts,
         tokens=len(rewritten.old_ids),
         tokens_before=token_embedding(classifier).num_embeddings,
+        compared=len(texts),
         changed=1.0 - float(same.mean()),
+        label_agreement=agreement,
     )
     return Pruned(pruned, reloaded, report)
 
@@ -171,7 +178,7 @@ def _reload(tokenizer: Any, content: Mapping[str, Any]) -> Any:
         path = Path(scratch, TOKENIZER_FILE)
         path.write_text(json.dumps(content, ensure_ascii=False), encoding="utf-8")
         try:
-            reloaded = AutoTokenizer.from_pretrained(scratch)
+            reloaded = AutoTokenizer.from_pretrained(scratch, trust_remote_code=False)
             found = json.loads(reloaded.backend_tokenizer.to_str())
         except Exception as error:  # tokenizers raises plain Exception
             reason = (str(error).strip().splitlines() or [type(error).__name__])[0]

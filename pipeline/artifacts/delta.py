@@ -52,6 +52,8 @@ DELTA_FILE = "delta.safetensors"
 
 _MASKS, _HEAD, _TOKENIZER = "masks", "head.", "tokenizer."
 _DTYPES = {_MASKS: "U8", _HEAD: "F32", _TOKENIZER: "U8"}
+# Weights of one matrix, far beyond any model's: the masks' entropy is computed in 64 bits.
+_LARGEST_MATRIX = 2**48
 
 
 @dataclass(frozen=True)
@@ -173,6 +175,11 @@ def write_content(directory: Path, content: DeltaContent) -> dict[str, int]:
     }
     tensors = {f"{group}{name}": t for group, some in groups.items() for name, t in some.items()}
     save_file(tensors, str(directory / DELTA_FILE))
+    return _sizes(groups)
+
+
+def _sizes(groups: Mapping[str, Mapping[str, NDArray[Any]]]) -> dict[str, int]:
+    """The manifest's fields ``masks_bytes``, ``head_bytes`` and ``tokenizer_bytes``."""
     return {
         f"{group.rstrip('.')}_bytes": sum(tensor.nbytes for tensor in some.values())
         for group, some in groups.items()
@@ -201,9 +208,10 @@ def read_delta(directory: Path) -> DeltaManifest:
     content = read_json(path, kind=KIND, schema_version=SCHEMA_VERSION)
     manifest = from_json(DeltaManifest, content, source=path)
     for name, matrix in manifest.run.matrices.items():
-        if len(matrix.shape) != 2 or min(matrix.shape) <= 0 or not 0 <= matrix.kept <= matrix.size:
+        is_matrix = len(matrix.shape) == 2 and min(matrix.shape) > 0
+        if not is_matrix or not 0 <= matrix.kept <= matrix.size <= _LARGEST_MATRIX:
             raise ArtifactError(f"{path} is corrupt: {name} has no shape and count of a mask")
-    if not manifest.run.matrices:
+    if not manifest.run.matrices or manifest.run.method == "finetune":
         raise ArtifactError(f"{path} is corrupt: it has no masks; copy it again")
     for name in manifest.tokenizer:
         if PurePath(name).name != name or name in ("", ".", ".."):
@@ -214,7 +222,7 @@ def read_delta(directory: Path) -> DeltaManifest:
 
 
 def read_content(directory: Path, manifest: DeltaManifest) -> DeltaContent:
-    """Read ``delta.safetensors`` and check it against the manifest's hashes.
+    """Read ``delta.safetensors`` and check it against the manifest's hashes and sizes.
 
     Raises:
         ArtifactError: the file is truncated, corrupt, or not the manifest's.
@@ -238,7 +246,7 @@ def read_content(directory: Path, manifest: DeltaManifest) -> DeltaContent:
     stored = {name for name, facts in manifest.tokenizer.items() if facts.stored}
     if set(groups[_MASKS]) != {""} or set(groups[_TOKENIZER]) != stored:
         raise ArtifactError(f"{path} is corrupt: it does not hold what its manifest says")
-    return DeltaContent(
+    content = DeltaContent(
         masks=groups[_MASKS][""].tobytes(),
         head={name: tensor.astype(np.float32) for name, tensor in groups[_HEAD].items()},
         tokenizer={
@@ -246,6 +254,10 @@ def read_content(directory: Path, manifest: DeltaManifest) -> DeltaContent:
             for name, data in groups[_TOKENIZER].items()
         },
     )
+    sizes = _sizes(groups)
+    if sizes != {name: getattr(manifest, name) for name in sizes}:
+        raise ArtifactError(f"{path} is corrupt: its manifest has other sizes; copy it again")
+    return content
 
 
 def _inflate(path: Path, name: str, data: bytes, facts: TokenizerFile) -> bytes:

@@ -43,6 +43,10 @@ MODEL_FILE = "model.onnx"
 DATA_FILE = "model.onnx.data"
 TOKENIZER_FILE = "tokenizer.json"
 
+_INPUTS = {"input_ids", "attention_mask", "token_type_ids"}
+# Tokens, far beyond any model's: one text of the full length is made up to compare on.
+_LONGEST = 2**20
+
 
 @dataclass(frozen=True)
 class Verification:
@@ -137,7 +141,9 @@ class VocabularyReport:
         texts: texts in it.
         tokens: tokens that are kept.
         tokens_before: tokens of the base model.
-        changed: share of the validation texts that become other tokens now, in [0, 1].
+        compared: validation texts that the two below are of.
+        changed: share of them that become other tokens now, in [0, 1].
+        label_agreement: share of them that get the label from before, in [0, 1]; 1 for regression.
     """
 
     corpus: str
@@ -145,13 +151,16 @@ class VocabularyReport:
     texts: int
     tokens: int
     tokens_before: int
+    compared: int
     changed: float
+    label_agreement: float
 
     def summary(self) -> str:
         """What is left, for people, in one line."""
         return (
-            f"{self.tokens:,} of {self.tokens_before:,} tokens are kept; {self.changed:.1%} of the "
-            "validation texts become other tokens."
+            f"{self.tokens:,} of {self.tokens_before:,} tokens are kept. Of {self.compared} "
+            f"validation texts {self.changed:.1%} become other tokens, and "
+            f"{self.label_agreement:.1%} get the label that they got with all tokens."
         )
 
 
@@ -228,6 +237,11 @@ def read_exported(directory: Path) -> ExportManifest:
     path = directory / MANIFEST_FILE
     content = read_json(path, kind=KIND, schema_version=SCHEMA_VERSION)
     manifest = from_json(ExportManifest, content, source=path)
+    if not 0 < manifest.task.max_length <= _LONGEST or not _INPUTS.issuperset(manifest.inputs):
+        raise ArtifactError(
+            f"{path} is corrupt: no model takes {', '.join(manifest.inputs) or 'nothing'} of up to "
+            f"{manifest.task.max_length} tokens; export the model again"
+        )
     needed = [MODEL_FILE, TOKENIZER_FILE, *([DATA_FILE] if manifest.data_sha256 else [])]
     for name in needed:
         if not (directory / name).is_file():

@@ -23,14 +23,19 @@ __all__ = [
 ]
 
 _CHUNK_BYTES = 1 << 20
-_WRITERS = {
-    "smp-run": "train",
-    "smp-model": "export",
-    "smp-delta": "export",
-    "smp-benchmark": "bench",
+_USES = {
+    "smp-run": "a run directory, for `smp-pipeline export RUN`",
+    "smp-model": "a model directory, for `smp-pipeline bench` (or --from-onnx with its model.onnx)",
+    "smp-delta": "a delta, for `smp-pipeline export --from-delta`",
+    "smp-benchmark": "a benchmark, for `smp-pipeline check`",
 }
-# How safetensors and torch.save report a full disk: in errors of their own, not in OSError.
-_FULL_DISK_MESSAGES = ("No space left on device", "Disk quota exceeded", "unexpected pos")
+# How safetensors, tokenizers and torch.save report a full disk: in errors of their own.
+_FULL_DISK_MESSAGES = (
+    "No space left on device",
+    "Disk quota exceeded",
+    "File too large",
+    "unexpected pos",
+)
 
 
 @contextmanager
@@ -168,8 +173,8 @@ def read_json(path: Path, *, kind: str, schema_version: int) -> Mapping[str, Any
         raise ArtifactError(f"{path} is corrupt ({error}); write it anew") from error
     if not isinstance(content, dict) or content.get("kind") != kind:
         found = content.get("kind") if isinstance(content, dict) else type(content).__name__
-        writer = _WRITERS.get(str(found))
-        hint = f"; `smp-pipeline {writer}` wrote it" if writer else ""
+        use = _USES.get(str(found))
+        hint = f"; it is {use}" if use else ""
         raise ArtifactError(f"{path}: expected a file of kind {kind!r}, got {found!r}{hint}")
     version = content.get("schema_version")
     if not isinstance(version, int) or isinstance(version, bool) or version < 1:

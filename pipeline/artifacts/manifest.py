@@ -14,6 +14,9 @@ __all__ = ["from_json", "to_json"]
 
 T = TypeVar("T")
 
+# No count and no size is larger, and Python's own integers have no limit.
+_LARGEST_INT = 2**63 - 1
+
 
 def to_json(value: Any) -> Any:
     """A dataclass as plain JSON types; NaN and infinity, which JSON lacks, become null."""
@@ -79,6 +82,8 @@ def _convert(expected: Any, value: Any, source: Path, where: str) -> Any:
 
 
 def _convert_scalar(expected: Any, value: Any, source: Path, where: str) -> Any:
+    if type(value) is int and abs(value) > _LARGEST_INT:
+        raise _mismatch(source, where, "a number of at most 64 bits", value)
     if expected is float and isinstance(value, int | float) and not isinstance(value, bool):
         return float(value)
     if expected is float and value is None:

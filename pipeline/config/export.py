@@ -25,7 +25,7 @@ class ExportConfig:
         help="The run directory that `train` wrote; or give --from-delta or --from-onnx.",
         positional=True,
     )
-    output_dir: Path = option(help="Directory to write; it must not exist or be empty.")
+    output_dir: Path = option(help="Directory to write: a new or an empty one.")
     format: Literal["dense", "sparse", "packed", "engine", "delta"] = option(
         "dense",
         help="dense: weights with zeros. sparse: the ONNX standard's sparse initializers. packed: "
@@ -43,10 +43,10 @@ class ExportConfig:
         help="An ONNX file with sparse weights to convert to --format engine, in the place of RUN: "
         "model.onnx of a dense or packed export, or one that another tool pruned.",
     )
-    compute: Literal["int8", "fp32"] = option(
-        "int8",
-        help="How --format engine computes. int8: weights rounded by row, activations by token on "
-        "the fly. fp32: as exact as the stored weights (--values).",
+    compute: Literal["int8", "fp32"] | None = option(
+        None,
+        help="How --format engine computes; int8 if not given. int8: weights rounded by row, "
+        "activations by token on the fly. fp32: as exact as the stored weights (--values).",
     )
     values: Literal["fp32", "fp16", "int8"] | None = option(
         None,
@@ -120,12 +120,16 @@ class ExportConfig:
             self._check_from_onnx()
         if self.format == "delta":
             self._check_delta()
-        if self.format == "engine" and self.compute == "int8" and self.values not in (None, "int8"):
+        if self.format != "engine" and self.compute is not None:
+            raise ConfigurationError(
+                f"--compute is for --format engine, got --format {self.format}; leave it out"
+            )
+        if self.engine_compute == "int8" and self.values not in (None, "int8"):
             raise ConfigurationError(
                 f"--format engine with --compute int8 stores int8 values, got --values "
                 f"{self.values}; add --compute fp32 or leave --values out"
             )
-        if self.format == "engine" and self.compute == "fp32" and self.values == "int8":
+        if self.engine_compute == "fp32" and self.values == "int8":
             raise ConfigurationError(
                 "--format engine with --compute fp32 stores fp32 or fp16 values, got --values "
                 "int8; use --compute int8"
@@ -154,23 +158,32 @@ class ExportConfig:
                     f"--{name.replace('_', '-')} is for a RUN or a delta; leave it out with "
                     "--from-onnx"
                 )
+        if not self.fold_constants:
+            raise ConfigurationError(
+                "--no-fold-constants is for a RUN or a delta; leave it out with --from-onnx"
+            )
 
     def _check_delta(self) -> None:
         if self.from_delta is not None:
             raise ConfigurationError(
                 "--from-delta has a delta already; choose another --format than delta"
             )
-        for name in ("values", "embeddings", "prune_vocabulary"):
+        for name in ("values", "embeddings", "prune_vocabulary", "validation_file", "tolerance"):
             if getattr(self, name) is not None:
                 raise ConfigurationError(
                     f"--format delta has no weights and no graph; give --{name.replace('_', '-')} "
                     "when another format is made from it"
                 )
-        if self.fuse or self.remove_structure:
+        if self.fuse or self.remove_structure or not self.fold_constants:
             raise ConfigurationError(
-                "--format delta has no graph; give --fuse and --remove-structure when another "
-                "format is made from it"
+                "--format delta has no graph; give --fuse, --remove-structure and "
+                "--no-fold-constants when another format is made from it"
             )
+
+    @property
+    def engine_compute(self) -> Literal["int8", "fp32"] | None:
+        """How the engine's operators compute; None for other formats."""
+        return (self.compute or "int8") if self.format == "engine" else None
 
     @property
     def weight_values(self) -> Literal["fp32", "fp16", "int8"]:
@@ -179,7 +192,7 @@ class ExportConfig:
             return self.values
         if self.format in ("dense", "sparse"):
             return "fp32"
-        return "int8" if self.format == "engine" and self.compute == "int8" else "fp16"
+        return "int8" if self.engine_compute == "int8" else "fp16"
 
     @property
     def embedding_values(self) -> Literal["fp32", "fp16", "int8"]:

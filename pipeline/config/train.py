@@ -24,9 +24,7 @@ class TrainConfig:
     """What to prune, on which data, how, and where to."""
 
     model: str = option(help="The pretrained encoder: a local directory or a hub id.")
-    output_dir: Path = option(
-        help="Run directory to write; it must not exist or be empty.", group=_RUN
-    )
+    output_dir: Path = option(help="Run directory to write: a new or an empty one.", group=_RUN)
     revision: str | None = option(None, help="Hub revision of the model.")
 
     train_file: Path | None = option(

@@ -259,6 +259,8 @@ def test_a_manifest_that_does_not_fit_is_refused(random_run, tmp_path):
         ({"matrices": {**others, name: wrong_shape}}, f"no matrix {name} of shape"),
         ({"matrices": {**others, "no.weight": matrix}}, r"no matrix no\.weight of shape"),
         ({"matrices": others}, "its masks cannot be decoded"),
+        ({"density": 0.9}, "masks are not those that the manifest"),
+        ({"task": dataclasses.replace(TASK, max_length=65)}, "up to 65 tokens, .* takes 1 to 64"),
         ({"head": head}, "its tokenizer and head do not fit its manifest"),
     ):
         write_delta_manifest(tmp_path / "delta", changed_run(manifest, **run))

@@ -180,9 +180,9 @@ def test_a_table_that_a_caller_may_replace_stays() -> None:
 @pytest.mark.parametrize(
     ("values", "weight", "message"),
     [
-        ("fp16", 65520.0, "table has values beyond float16's range; use --embeddings fp32"),
-        ("fp16", np.inf, "table has values that are not finite"),
-        ("int8", np.nan, "table has values that are not finite"),
+        ("fp16", 65520.0, "table cannot be stored: .* float16's range; use --embeddings"),
+        ("fp16", np.inf, "table cannot be stored: it has values that are not"),
+        ("int8", np.nan, "table cannot be stored: it has values that are not"),
     ],
 )
 def test_what_cannot_be_stored_is_refused(values: str, weight: float, message: str) -> None:

@@ -70,6 +70,18 @@ def test_a_model_directory_of_ours_becomes_another(packed: Path, compute: str, t
     assert float(metadata["smp_pipeline.density"]) == manifest.density
 
 
+def test_the_manifest_has_the_fusions_and_encodings_that_are_left(random_run: Path, tmp_path: Path):
+    fusions = ("attention", "gelu", "embed-layer-norm")
+    options = {"run": random_run, "fuse": fusions, "format": "sparse"}
+    before = export_run(ExportConfig(output_dir=tmp_path / "sparse", **options))
+    assert set(before.encodings.values()) == {"sparse"}
+    result = convert_file(config(tmp_path / "sparse" / "model.onnx", tmp_path / "engine"))
+    assert result.manifest is not None
+    assert result.manifest.fusions == {"attention": 0, "gelu": 0, "embed-layer-norm": 1}
+    assert "sparse" not in result.manifest.encodings.values()
+    assert "own for embed-layer-norm" in (tmp_path / "engine" / "README.md").read_text()
+
+
 def test_the_card_says_how_to_open_it_and_its_code_runs(
     packed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
@@ -233,5 +245,5 @@ def test_a_run_in_fp32_agrees_with_pytorch_to_rounding(random_run: Path, tmp_pat
 
 def test_a_finetuned_run_has_nothing_for_the_engine(make_run, tmp_path: Path):
     run = make_run(method="finetune")
-    with pytest.raises(ConfigurationError, match="--format engine with int8 values is for pruned"):
+    with pytest.raises(ConfigurationError, match="--format engine is for pruned"):
         export_run(ExportConfig(run=run, output_dir=tmp_path / "engine", format="engine"))

@@ -61,6 +61,20 @@ def test_masks_that_are_not_those_of_the_manifest_are_refused(random_run, tmp_pa
         load_run(run, manifest, model=None)
 
 
+def test_another_overall_density_is_refused(random_run):
+    manifest = dataclasses.replace(read_run(random_run), density=0.1)
+    with pytest.raises(ArtifactError, match="masks are not those that the manifest describes"):
+        load_run(random_run, manifest, model=None)
+
+
+@pytest.mark.parametrize("length", [0, -1, 65, 2**62])
+def test_texts_longer_than_the_model_takes_are_refused(random_run, length):
+    manifest = read_run(random_run)
+    task = dataclasses.replace(manifest.task, max_length=length)
+    with pytest.raises(ArtifactError, match=f"of up to {length} tokens, the base model takes 1"):
+        load_run(random_run, dataclasses.replace(manifest, task=task), model=None)
+
+
 def test_another_base_model_is_refused_with_both_hashes(random_run, tiny_bert, tmp_path):
     encoder = load_encoder(str(tiny_bert))
     with torch.no_grad():

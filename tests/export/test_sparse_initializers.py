@@ -111,6 +111,21 @@ def test_tensors_that_are_cut_short_and_shapes_beyond_memory_are_refused():
     with pytest.raises(ArtifactError, match="corrupt"):
         to_dense_initializers(model)
     sparse.values.raw_data = whole
-    sparse.dims[:] = [2**40, 2**40]
-    with pytest.raises(ArtifactError, match="corrupt"):
+    for dims in ([2**40, 2**40], [2**16, 2**16], [-1, -1], [-16, -16], [3, -2, -1]):
+        sparse.dims[:] = dims
+        with pytest.raises(ArtifactError, match="corrupt"):
+            to_dense_initializers(model)
+
+
+@pytest.mark.parametrize("part", ["values", "indices"])
+def test_data_in_other_files_are_not_read(part, tmp_path, monkeypatch):
+    model = model_of({"w": np.eye(16, dtype=np.float32)})
+    to_sparse_initializers(model, {"w": "w"})
+    tensor = getattr(model.graph.sparse_initializer[0], part)
+    (tmp_path / "weights").write_bytes(tensor.raw_data)
+    tensor.ClearField("raw_data")
+    tensor.data_location = onnx.TensorProto.EXTERNAL
+    tensor.external_data.add(key="location", value="weights")
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ArtifactError, match="must be in the file itself"):
         to_dense_initializers(model)

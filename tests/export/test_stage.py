@@ -80,6 +80,25 @@ def test_the_sparsity_of_the_dense_file_is_that_of_the_masks(exported, random_ru
         np.testing.assert_array_equal(stored[name].T != 0, mask)
 
 
+@pytest.mark.parametrize("embeddings", ["fp32", "fp16", "int8"])
+def test_a_row_of_the_embeddings_that_no_text_uses_is_checked(
+    embeddings, run: Path, tmp_path: Path, monkeypatch
+):
+    def write_another_row(model: onnx.ModelProto, path: Path) -> bool:
+        name = "embeddings.word_embeddings.weight"
+        (tensor,) = (tensor for tensor in model.graph.initializer if tensor.name == name)
+        table = onnx.numpy_helper.to_array(tensor).copy()
+        table[4, 7] += 1  # [MASK]
+        tensor.CopyFrom(onnx.numpy_helper.from_array(table, name))
+        return graph_file.write_graph(model, path)
+
+    monkeypatch.setattr(stage, "write_graph", write_another_row)
+    output = tmp_path / "model"
+    config = ExportConfig(run=run, output_dir=output, embeddings=embeddings, tolerance=10)
+    with fails(VerificationError, r"word_embeddings\.weight in the graph are not the", output):
+        export_run(config)
+
+
 def test_packed_opens_as_the_dense_graph(exported, random_run, tmp_path):
     dense = tmp_path / "dense"
     export_run(ExportConfig(run=random_run, output_dir=dense, embeddings="fp16"))
@@ -220,7 +239,9 @@ def test_a_fused_graph_without_empty_structure_is_still_right(run: Path, tmp_pat
         for name, matrix in manifest.matrices.items()
     }
     digest = sha256_file(run / "masks.safetensors")
-    write_run_manifest(run, dataclasses.replace(manifest, masks_sha256=digest, matrices=matrices))
+    density = sum(m.kept for m in matrices.values()) / sum(m.size for m in matrices.values())
+    changed = dataclasses.replace(manifest, masks_sha256=digest, matrices=matrices, density=density)
+    write_run_manifest(run, changed)
     config = ExportConfig(
         run=run,
         output_dir=tmp_path / "model",

@@ -6,7 +6,7 @@ import pytest
 import torch
 from tokenizers import Tokenizer, models, pre_tokenizers
 
-from export.vocabulary.checks import check_corpus, check_logits, same_tokens
+from export.vocabulary.checks import check_corpus, check_logits, label_agreement, same_tokens
 from export.vocabulary.embeddings import token_embedding
 from pipeline.artifacts.classifier import TextClassifier
 from pipeline.errors import VerificationError
@@ -54,3 +54,17 @@ def test_logits_must_be_the_same(classifiers: dict[str, TextClassifier]):
         token_embedding(other).weight[9] = torch.nan
     with pytest.raises(VerificationError, match="differs by nan"):
         check_logits((classifier, [batch]), (other, [batch]))
+
+
+def test_the_share_of_texts_that_keep_their_label(classifiers: dict[str, TextClassifier]):
+    classifier = classifiers["wordpiece"]
+    batch: dict[str, Any] = {
+        "input_ids": np.array([[5, 9, 12], [6, 7, 8]]),
+        "attention_mask": np.ones((2, 3), dtype=np.int64),
+    }
+    assert label_agreement((classifier, [batch]), (classifier, [batch])) == 1.0
+    other = copy.deepcopy(classifier)
+    with torch.no_grad():
+        other.head.output.weight *= -1.0
+        other.head.output.bias *= -1.0
+    assert label_agreement((classifier, [batch]), (other, [batch])) == 0.0

@@ -138,6 +138,7 @@ def test_a_wrong_manifest_is_refused(written, change, match):
         ({"w": MatrixDensity("query", 0, (16,), 4)}, "w has no shape and count of a mask"),
         ({"w": MatrixDensity("query", 0, (4, -4), 4)}, "w has no shape"),
         ({"w": MatrixDensity("query", 0, (4, 4), 17)}, "w has no shape"),
+        ({"w": MatrixDensity("query", 0, (2**40, 2**40), 4)}, "w has no shape"),
         ({"w": MatrixDensity("query", 0, (4, 4), -1)}, "w has no shape"),
     ],
 )
@@ -213,6 +214,21 @@ def test_a_size_that_no_file_has_is_refused_or_changes_nothing(written, size_byt
     facts = dataclasses.replace(manifest.tokenizer["tokenizer.json"], size_bytes=size_bytes)
     files = manifest.tokenizer | {"tokenizer.json": facts}
     refused(directory, dataclasses.replace(manifest, tokenizer=files), r"tokenizer\.json")
+
+
+@pytest.mark.parametrize("field", ["masks_bytes", "head_bytes", "tokenizer_bytes"])
+def test_sizes_that_are_not_the_tensors_are_refused(written, field):
+    directory, manifest = written
+    changed = dataclasses.replace(manifest, **{field: getattr(manifest, field) - 1})
+    refused(directory, changed, "its manifest has other sizes")
+
+
+def test_a_fine_tuned_run_has_no_delta(written):
+    directory, manifest = written
+    run = dataclasses.replace(RUN, method="finetune")
+    write_delta_manifest(directory, dataclasses.replace(manifest, run=run))
+    with pytest.raises(ArtifactError, match="it has no masks"):
+        read_delta(directory)
 
 
 def test_a_file_cut_anywhere_is_refused(written):

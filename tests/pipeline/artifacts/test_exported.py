@@ -42,6 +42,7 @@ def test_a_missing_file_is_named(model, name):
         ({"format": "zip"}, "format must be one of dense, sparse, packed"),
         ({"opset": "20"}, "opset must be int"),
         ({"inputs": "input_ids"}, "inputs must be a list"),
+        ({"inputs": ["input_ids", "images"]}, "no model takes input_ids, images of up to"),
         ({"verification": {"texts": 1}}, "verification.largest_logit_difference is missing"),
     ],
 )
@@ -49,6 +50,16 @@ def test_a_wrong_value_is_refused(model, change, message):
     path = model / "manifest.json"
     path.write_text(json.dumps({**json.loads(path.read_text()), **change}))
     with pytest.raises(ArtifactError, match=message):
+        read_exported(model)
+
+
+@pytest.mark.parametrize("length", [0, -1, 10**12])
+def test_texts_that_no_model_takes_are_refused(model, length):
+    path = model / "manifest.json"
+    content = json.loads(path.read_text())
+    content["task"]["max_length"] = length
+    path.write_text(json.dumps(content))
+    with pytest.raises(ArtifactError, match=f"of up to {length} tokens; export the model again"):
         read_exported(model)
 
 

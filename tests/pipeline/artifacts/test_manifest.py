@@ -36,7 +36,8 @@ class Outer:
     notes: Mapping[str, Any] = field(default_factory=dict)
 
 
-inners = st.builds(Inner, st.integers(), st.floats(allow_nan=False, allow_infinity=False))
+numbers = st.integers(-(2**63) + 1, 2**63 - 1)
+inners = st.builds(Inner, numbers, st.floats(allow_nan=False, allow_infinity=False))
 plain = st.none() | st.booleans() | st.integers() | st.text() | st.lists(st.integers())
 outers = st.builds(
     Outer,
@@ -45,7 +46,7 @@ outers = st.builds(
     st.booleans(),
     inners,
     st.none() | st.text(),
-    st.lists(st.integers()).map(tuple),
+    st.lists(numbers).map(tuple),
     st.dictionaries(st.text(), inners),
     plain,
     st.dictionaries(st.text(), plain),
@@ -129,3 +130,11 @@ def test_no_object_at_all_and_long_values_are_cut():
     with pytest.raises(ArtifactError) as error:
         from_json(Outer, {**GOOD, "on": "x" * 10_000}, source=SOURCE)
     assert len(str(error.value)) < 200
+
+
+@pytest.mark.parametrize("number", [2**63, -(2**63), 10**400])
+@pytest.mark.parametrize("change", ["size", "share"])
+def test_numbers_of_more_than_64_bits_are_refused(change, number):
+    inner = {"size": 1, "share": 0.5, change: number}
+    with pytest.raises(ArtifactError, match=rf"inner\.{change} must be a number of at most 64"):
+        from_json(Outer, {**GOOD, "inner": inner}, source=SOURCE)

@@ -23,6 +23,9 @@ from pipeline.errors import ConfigurationError
         ({"run": None, "from_delta": Path("d"), "format": "delta"}, "choose another --format"),
         ({"format": "delta", "values": "fp16"}, "give --values when another format is made"),
         ({"format": "delta", "remove_structure": True}, "--format delta has no graph"),
+        ({"format": "delta", "fold_constants": False}, "--format delta has no graph"),
+        ({"format": "delta", "tolerance": 0.1}, "give --tolerance when another format is made"),
+        ({"format": "packed", "compute": "fp32"}, "--compute is for --format engine"),
         ({"format": "engine", "values": "fp16"}, "add --compute fp32 or leave --values out"),
         ({"format": "engine", "compute": "fp32", "values": "int8"}, "use --compute int8"),
         ({"format": "engine", "fuse": ("gelu",)}, "--fuse is for graphs of standard operators"),
@@ -30,6 +33,10 @@ from pipeline.errors import ConfigurationError
         (
             {"run": None, "from_onnx": Path("m.onnx"), "format": "engine", "model": "m"},
             "--model is for a RUN or a delta",
+        ),
+        (
+            {"run": None, "from_onnx": Path("m"), "format": "engine", "fold_constants": False},
+            "--no-fold-constants is for a RUN or a delta",
         ),
     ],
 )
