@@ -87,12 +87,12 @@ def make_probes(model: ir.Model, constants: Constants) -> list[Probe]:
     del proto.graph.output[:]
     watched = {}
     for index, value in enumerate(_dependent_values(model.graph, constants)):
-        watched[f"smp.shape.{index}"] = str(value.name)
+        watched[f"smp.probe.{index}"] = str(value.name)
         proto.graph.node.append(
-            onnx.helper.make_node("Shape", [str(value.name)], [f"smp.shape.{index}"])
+            onnx.helper.make_node("Shape", [str(value.name)], [f"smp.probe.{index}"])
         )
         proto.graph.output.append(
-            onnx.helper.make_tensor_value_info(f"smp.shape.{index}", onnx.TensorProto.INT64, None)
+            onnx.helper.make_tensor_value_info(f"smp.probe.{index}", onnx.TensorProto.INT64, None)
         )
     session = open_session(proto)
     probes = []

@@ -247,3 +247,22 @@ def test_a_finetuned_run_has_nothing_for_the_engine(make_run, tmp_path: Path):
     run = make_run(method="finetune")
     with pytest.raises(ConfigurationError, match="--format engine is for pruned"):
         export_run(ExportConfig(run=run, output_dir=tmp_path / "engine", format="engine"))
+
+
+@pytest.mark.parametrize("form", ["sparse", "packed"])
+def test_whatever_stores_the_weights_becomes_the_same_engine(form, random_run: Path, tmp_path):
+    models = {}
+    for name in ("dense", form):
+        source = tmp_path / name
+        export_run(
+            ExportConfig(
+                run=random_run, output_dir=source, format=name, values="fp32", embeddings="fp32"
+            )
+        )
+        output = tmp_path / f"{name}-engine"
+        convert_file(
+            ExportConfig(from_onnx=source / "model.onnx", output_dir=output, format="engine")
+        )
+        graph = onnx.load(output / "model.onnx").graph
+        models[name] = {tensor.name: tensor.raw_data for tensor in graph.initializer}
+    assert models[form] == models["dense"]
