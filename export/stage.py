@@ -1,11 +1,16 @@
 """The export stage: bake, trace, pack, check, and only then write."""
 
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 
+import numpy as np
+import onnx
 import onnx_ir as ir
+from numpy.typing import NDArray
 from rich.console import Console
 from rich.markup import escape
+from rich.status import Status
 
 from export.comparison_texts import comparison_texts
 from export.delta_stage import load_delta
@@ -23,12 +28,15 @@ from export.structure import RemoveEmptyStructure
 from export.verify import check_graph, check_weights, compare_with_pytorch
 from export.vocabulary import prune_vocabulary
 from pipeline import __version__, native
+from pipeline.artifacts.classifier import TextClassifier
 from pipeline.artifacts.delta import read_delta
 from pipeline.artifacts.exported import (
     DATA_FILE,
     MODEL_FILE,
     TOKENIZER_FILE,
+    EngineReport,
     ExportManifest,
+    StructureReport,
     write_export_manifest,
 )
 from pipeline.artifacts.files import sha256_file, staged_directory
@@ -107,40 +115,11 @@ def export_run(config: ExportConfig) -> ExportManifest:
             classifier, tokenizer, vocabulary = pruned.classifier, pruned.tokenizer, pruned.report
         inputs = graph_inputs(tokenizer.model_input_names, classifier)
 
-        status.update("tracing the model")
-        model = export_graph(
-            classifier, tuple(masks), inputs, config.opset, fold_constants=config.fold_constants
-        )
-        _describe(model, config, run)
-        structure, kept = None, {}
-        if config.remove_structure:
-            status.update("removing empty structure")
-            removal = RemoveEmptyStructure(tuple(masks))
-            removal(model)
-            structure, kept = removal.report, removal.kept
-        fusions = fuse(model, config.fuse)
-
-        status.update("encoding the weights")
-        if config.embedding_values != "fp32":
-            EncodeEmbeddings(config.embedding_values)(model)
-        encodings = dict.fromkeys(masks, "dense")
-        engine = None
-        if config.engine_compute is not None:
-            converted = convert(
-                ir.to_proto(model), values=config.weight_values, compute=config.engine_compute
-            )
-            graph, engine = converted.model, converted.report
-            encodings.update(converted.encodings)
-        else:
-            encoding = EncodeWeights(masks, config.weight_values, packed=config.format == "packed")
-            encoding(model)
-            graph, encodings = ir.to_proto(model), encoding.encodings
-            if config.format == "sparse":
-                encodings = to_sparse_initializers(graph, encoding.stored)
+        built = _build(config, run, classifier, masks, inputs, status)
         write_tokenizer(directory, tokenizer, run.task.max_length)
         write_config(directory, classifier.encoder.config, run.task)
         path = directory / MODEL_FILE
-        external = write_graph(graph, path)
+        external = write_graph(built.proto, path)
 
         status.update("checking against PyTorch")
         check_graph(path)
@@ -149,7 +128,7 @@ def export_run(config: ExportConfig) -> ExportManifest:
             classifier,
             masks,
             config.weight_values,
-            kept,
+            built.kept,
             embeddings=config.embedding_values,
         )
         verification = compare_with_pytorch(
@@ -161,7 +140,7 @@ def export_run(config: ExportConfig) -> ExportManifest:
             max_length=run.task.max_length,
             pad_token_id=int(tokenizer.pad_token_id or 0),
             tolerance=config.share_allowed,
-            engine=engine is not None,
+            engine=config.format == "engine",
         )
         manifest = ExportManifest(
             smp_pipeline_version=__version__,
@@ -175,23 +154,88 @@ def export_run(config: ExportConfig) -> ExportManifest:
             pad_token_id=int(tokenizer.pad_token_id or 0),
             model_sha256=sha256_file(path),
             verification=verification,
-            encodings=encodings,
+            encodings=built.encodings,
             run={key: value for key, value in to_json(run).items() if key in _RUN_RECORD},
             versions=package_versions(_PACKAGES),
             compute=config.engine_compute,
-            engine=engine,
+            engine=built.engine,
             values=config.weight_values,
             embeddings=config.embedding_values,
             data_sha256=sha256_file(directory / DATA_FILE) if external else None,
-            structure=structure,
+            structure=built.structure,
             vocabulary=vocabulary,
-            fusions=fusions,
+            fusions=built.fusions,
         )
         write_export_manifest(directory, manifest)
         write_model_card(directory, manifest)
     for line in _remarks(manifest, config):
         console.print(line, highlight=False, soft_wrap=True)
     return manifest
+
+
+# Indices of the output and of the input features that are still there; None for all.
+Kept = tuple[NDArray[np.intp] | None, NDArray[np.intp] | None]
+
+
+@dataclass(frozen=True)
+class _Built:
+    """A graph as it is written, and what was done to it.
+
+    Attributes:
+        proto: the graph.
+        encodings: parameter name -> how it is stored.
+        engine: what the engine's operators compute; None for other formats.
+        structure: what was empty and is taken out; None if that was not asked for.
+        kept: parameter name -> features of a matrix that got smaller.
+        fusions: fusion -> how often it was found and done.
+    """
+
+    proto: onnx.ModelProto
+    encodings: dict[str, str]
+    engine: EngineReport | None
+    structure: StructureReport | None
+    kept: dict[str, Kept]
+    fusions: dict[str, int]
+
+
+def _build(
+    config: ExportConfig,
+    run: RunManifest,
+    classifier: TextClassifier,
+    masks: Mapping[str, NDArray[np.bool_]],
+    inputs: Sequence[str],
+    status: Status,
+) -> _Built:
+    """Trace the classifier, run the graph passes, and encode embeddings and weights."""
+    status.update("tracing the model")
+    model = export_graph(
+        classifier, tuple(masks), inputs, config.opset, fold_constants=config.fold_constants
+    )
+    _describe(model, config, run)
+    structure: StructureReport | None = None
+    kept: dict[str, Kept] = {}
+    if config.remove_structure:
+        status.update("removing empty structure")
+        removal = RemoveEmptyStructure(tuple(masks))
+        removal(model)
+        structure, kept = removal.report, removal.kept
+    fusions = fuse(model, config.fuse)
+
+    status.update("encoding the weights")
+    if config.embedding_values != "fp32":
+        EncodeEmbeddings(config.embedding_values)(model)
+    if config.engine_compute is not None:
+        converted = convert(
+            ir.to_proto(model), values=config.weight_values, compute=config.engine_compute
+        )
+        encodings = {**dict.fromkeys(masks, "dense"), **converted.encodings}
+        return _Built(converted.model, encodings, converted.report, structure, kept, fusions)
+    encoding = EncodeWeights(masks, config.weight_values, packed=config.format == "packed")
+    encoding(model)
+    proto, encodings = ir.to_proto(model), encoding.encodings
+    if config.format == "sparse":
+        encodings = to_sparse_initializers(proto, encoding.stored)
+    return _Built(proto, encodings, None, structure, kept, fusions)
 
 
 def _source(config: ExportConfig) -> tuple[RunManifest, Callable[[], TrainedModel]]:
