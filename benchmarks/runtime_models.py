@@ -110,9 +110,9 @@ def make_file(files: ModelFiles, name: str) -> Path:
         print(f"making {path}", file=sys.stderr, flush=True)
         compute = path.parent.name.partition("-")[2]
         convert = ("export", "--from-onnx", str(files.source), "--format", "engine")
+        exact = ("--values", "fp32") if compute == "fp32" else ()
         _smp_pipeline(
-            *(*convert, "--compute", compute, "--values", "fp32"),  # fp32: exact to rounding
-            *("--output-dir", str(path.parent)),
+            *(*convert, "--compute", compute, *exact, "--output-dir", str(path.parent)),
         )
     return path
 
