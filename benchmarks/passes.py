@@ -11,12 +11,11 @@ of its lines, and its first 2,000, 500 and 100. What --work-dir holds is used ag
 import argparse
 import itertools
 import json
-import subprocess
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
+from benchmarks.command import smp_pipeline
 from pipeline.artifacts.benchmark import ModelResult, read_benchmark
 from pipeline.artifacts.exported import ExportManifest, read_exported
 from pipeline.artifacts.manifest import to_json
@@ -149,14 +148,6 @@ def found(manifest: ExportManifest) -> str:
     if manifest.vocabulary is not None:
         parts.append(manifest.vocabulary.summary())
     return "; ".join(parts)
-
-
-def smp_pipeline(*arguments: Any) -> None:
-    command = [sys.executable, "-m", "pipeline", *arguments]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    if done.returncode:
-        reason = (done.stderr.strip().splitlines() or ["no message"])[-1]
-        raise PipelineError(f"smp-pipeline {' '.join(arguments)} failed: {reason}")
 
 
 if __name__ == "__main__":

@@ -8,7 +8,6 @@ import hashlib
 import json
 import logging
 import shutil
-import subprocess
 import sys
 import warnings
 from collections.abc import Callable, Iterator, Mapping
@@ -19,6 +18,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from benchmarks.command import smp_pipeline
 from pipeline.errors import PipelineError
 from serve import open_session
 
@@ -73,7 +73,7 @@ def make_trained(work_dir: Path, run: Path) -> tuple[ModelFiles, Path]:
     """The dense export of a training run, and the model directory with its tokenizer."""
     exported = work_dir / f"{run.name}-dense"
     if not exported.exists():
-        _smp_pipeline("export", str(run), "--format", "dense", "--output-dir", str(exported))
+        smp_pipeline("export", str(run), "--format", "dense", "--output-dir", str(exported))
     session = open_session(exported)
     directory = work_dir / f"trained-{run.name}"
     directory.mkdir(parents=True, exist_ok=True)
@@ -111,7 +111,7 @@ def make_file(files: ModelFiles, name: str) -> Path:
         compute = path.parent.name.partition("-")[2]
         convert = ("export", "--from-onnx", str(files.source), "--format", "engine")
         exact = ("--values", "fp32") if compute == "fp32" else ()
-        _smp_pipeline(
+        smp_pipeline(
             *(*convert, "--compute", compute, *exact, "--output-dir", str(path.parent)),
         )
     return path
@@ -240,14 +240,6 @@ def _constant_products(graph: Any, types: tuple[str, ...] = ("MatMul", "Gemm")) 
         for node in graph.node
         if node.op_type in types and constants.intersection(node.input[:2])
     ]
-
-
-def _smp_pipeline(*arguments: str) -> None:
-    command = [sys.executable, "-m", "pipeline", *arguments]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    if done.returncode:
-        reason = (done.stderr.strip().splitlines() or ["no message"])[-1]
-        raise PipelineError(f"smp-pipeline {' '.join(arguments)} failed: {reason}")
 
 
 def _once(path: Path, make: Callable[[Path], object]) -> None:

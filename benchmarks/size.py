@@ -14,12 +14,12 @@ What --work-dir holds is used again, so a stopped measurement goes on.
 
 import argparse
 import json
-import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from benchmarks.command import smp_pipeline
 from benchmarks.size_measure import measure_model
 from benchmarks.size_models import make_base_model, make_random_run
 from benchmarks.size_table import write_table
@@ -117,14 +117,9 @@ def export(work_dir: Path, run: Path, flags: Sequence[str], *, quick: bool) -> P
     if directory.exists():
         return directory
     print(f"making {directory}", file=sys.stderr, flush=True)
-    command = [sys.executable, "-m", "pipeline", "export", str(run)]
-    command += [*flags, "--output-dir", str(directory)]
-    if quick:  # large models: a few texts show that the file is right
-        command += ["--verification-samples", "4"]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    if done.returncode:
-        reason = (done.stderr.strip().splitlines() or ["no message"])[-1]
-        raise PipelineError(f"smp-pipeline export {run} {' '.join(flags)} failed: {reason}")
+    # Large models: a few texts show that the file is right.
+    fewer = ["--verification-samples", "4"] if quick else []
+    smp_pipeline("export", str(run), *flags, *fewer, "--output-dir", str(directory))
     return directory
 
 

@@ -24,15 +24,8 @@ from pipeline.artifacts.run import (
     TaskLayout,
     write_run_manifest,
 )
+from smp.architectures import pruned_matrices
 
-MATRICES = {
-    "attention.self.query": "query",
-    "attention.self.key": "key",
-    "attention.self.value": "value",
-    "attention.output.dense": "attention_output",
-    "intermediate.dense": "intermediate",
-    "output.dense": "output",
-}
 MAX_LENGTH = 128
 
 
@@ -78,13 +71,14 @@ def make_random_run(model: Path, density: float, validation_file: Path, seed: in
     digest = encoder_sha256(encoder)
     generator = np.random.default_rng(seed)
     masks, matrices = {}, {}
+    pruned = {matrix.name: matrix for matrix in pruned_matrices(encoder, "bert")}
     for name, weight in encoder.named_parameters():
-        layer, _, rest = name.removeprefix("encoder.layer.").partition(".")
-        kind = MATRICES.get(rest.removesuffix(".weight"))
-        if kind is not None and weight.dim() == 2:
+        if name in pruned:
             mask = generator.random(tuple(weight.shape), dtype=np.float32) < density
             masks[name] = mask
-            matrices[name] = MatrixDensity(kind, int(layer), mask.shape, int(mask.sum()))
+            matrices[name] = MatrixDensity(
+                pruned[name].matrix_type, pruned[name].layer, mask.shape, int(mask.sum())
+            )
     torch.manual_seed(seed)
     layout = HeadLayout("least-squares", "mean", encoder.config.hidden_size, outputs=2)
     with validation_file.open(newline="", encoding="utf-8") as file:

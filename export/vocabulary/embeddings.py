@@ -20,7 +20,7 @@ def token_embedding(classifier: TextClassifier) -> nn.Embedding:
     """
     try:
         embedding = classifier.encoder.get_input_embeddings()
-    except NotImplementedError:
+    except NotImplementedError:  # how transformers says that an encoder has no such table
         embedding = None
     if not isinstance(embedding, nn.Embedding):
         raise ModelError(
