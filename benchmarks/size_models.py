@@ -26,8 +26,6 @@ from pipeline.artifacts.run import (
 )
 from smp.architectures import pruned_matrices
 
-MAX_LENGTH = 128
-
 
 def make_base_model(work_dir: Path, config: Path | None, tokenizer: str, seed: int) -> Path:
     """A BERT encoder with random weights and a real tokenizer, as a model directory.
@@ -55,7 +53,9 @@ def make_base_model(work_dir: Path, config: Path | None, tokenizer: str, seed: i
     return directory
 
 
-def make_random_run(model: Path, density: float, validation_file: Path, seed: int) -> Path:
+def make_random_run(
+    model: Path, density: float, validation_file: Path, seed: int, max_length: int = 128
+) -> Path:
     """A run directory on a base model: uniformly random masks and a random head.
 
     Args:
@@ -63,6 +63,7 @@ def make_random_run(model: Path, density: float, validation_file: Path, seed: in
         density: share of each matrix that is kept.
         validation_file: csv with the columns ``text`` and ``label``.
         seed: of masks and head.
+        max_length: tokens after which a text is cut.
     """
     directory = model.with_name(f"{model.name}-density{density:g}")
     if directory.exists():
@@ -102,7 +103,7 @@ def make_random_run(model: Path, density: float, validation_file: Path, seed: in
                     text_column="text",
                     text_pair_column=None,
                     label_column="label",
-                    max_length=MAX_LENGTH,
+                    max_length=max_length,
                     metric="accuracy",
                 ),
                 head=layout,
