@@ -8,6 +8,8 @@ OPTIMUM_VENV := .venv-optimum
 OPTIMUM_INSTALLED := $(OPTIMUM_VENV)/.installed
 WEB_VENV := .venv-web
 WEB_INSTALLED := $(WEB_VENV)/.installed
+KSERVE_VENV := .venv-kserve
+KSERVE_INSTALLED := $(KSERVE_VENV)/.installed
 KERNELS := serve/kernels
 NATIVE_BUILD := build/native
 CMAKE := $(VENV)/bin/cmake
@@ -71,6 +73,12 @@ $(WEB_INSTALLED): requirements/web.txt tests/web/package.json
 	  install --prefix $(WEB_VENV) --no-package-lock --ignore-scripts --no-audit --no-fund --loglevel=error
 	@touch $@
 
+$(KSERVE_INSTALLED): requirements/kserve.txt
+	@echo "Installing into $(KSERVE_VENV), for the tests with the KServe SDK (about 1 minute)"
+	$(call new_venv,$(KSERVE_VENV))
+	@$(KSERVE_VENV)/bin/python $(PIP_INSTALL) --requirement requirements/kserve.txt
+	@touch $@
+
 venv: $(INSTALLED) native
 
 # Only what changed is compiled again; a checkout without a compiler goes on without the library.
@@ -104,10 +112,11 @@ check: $(INSTALLED)
 	@$(VENV)/bin/clang-format --dry-run --Werror $(CXX_FILES) || { echo "error: run make format" >&2; exit 1; }
 	@$(RUN) -m mypy --no-error-summary
 
-test: check demo-data $(OPTIMUM_INSTALLED) $(WEB_INSTALLED)
+test: check demo-data $(OPTIMUM_INSTALLED) $(WEB_INSTALLED) $(KSERVE_INSTALLED)
 	@echo "Running the test suite"
 	@SMP_OPTIMUM_PYTHON=$(abspath $(OPTIMUM_VENV)/bin/python) \
-	  SMP_WEB_PYTHON=$(abspath $(WEB_VENV)/bin/python) $(RUN) -m pytest \
+	  SMP_WEB_PYTHON=$(abspath $(WEB_VENV)/bin/python) \
+	  SMP_KSERVE_PYTHON=$(abspath $(KSERVE_VENV)/bin/python) $(RUN) -m pytest \
 	  --numprocesses=auto --maxprocesses=4 --dist=loadfile
 
 format: $(INSTALLED)
@@ -124,4 +133,4 @@ clean:
 	@find . -name __pycache__ -not -path './.venv*' -prune -exec rm -rf {} +
 
 clean-all: clean
-	@rm -rf $(VENV) $(OPTIMUM_VENV) $(WEB_VENV) demo-data
+	@rm -rf $(VENV) $(OPTIMUM_VENV) $(WEB_VENV) $(KSERVE_VENV) demo-data

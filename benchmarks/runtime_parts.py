@@ -151,7 +151,7 @@ class Part:
         arrays: dict[str, Any] = {}
         for batch, first in enumerate(range(0, len(order), ACCURACY_BATCH)):
             rows = order[first : first + ACCURACY_BATCH]
-            for name, values in session.collate([encodings[row] for row in rows]).inputs.items():
+            for name, values in session.collate([encodings[row] for row in rows]).items():
                 arrays[f"{name}/{batch}"] = values
         inputs = files.directory / "validation.npz"
         np.savez(inputs, **arrays)

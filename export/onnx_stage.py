@@ -18,6 +18,7 @@ from export.fusion import DOMAIN, OPERATORS
 from export.graph_file import read_graph, write_graph
 from export.model_card import write_model_card
 from export.sparse_initializers import to_dense_initializers
+from export.triton import lay_out
 from export.verify import text_batches
 from export.verify_onnx import compare_with_onnx
 from pipeline import __version__, native
@@ -110,6 +111,11 @@ def convert_file(config: ExportConfig) -> ConvertedFile:
                 f"--validation-file needs {MANIFEST_FILE} of an export beside {source}, which "
                 "says how its texts become inputs; leave it out"
             )
+        if manifest is None and config.format == "triton":
+            raise ConfigurationError(
+                f"--format triton needs {MANIFEST_FILE} of an export beside {source}, which says "
+                "what the model's inputs and labels are; use --format engine"
+            )
         status.update("putting in the engine's operators")
         try:
             converted = convert(original, values=config.weight_values, compute=compute)
@@ -131,6 +137,7 @@ def convert_file(config: ExportConfig) -> ConvertedFile:
         verification = compare_with_onnx(
             path, source, batches, texts=texts, tolerance=config.share_allowed
         )
+        size_bytes = path.stat().st_size
         if manifest is not None:
             manifest = dataclasses.replace(
                 manifest,
@@ -146,13 +153,16 @@ def convert_file(config: ExportConfig) -> ConvertedFile:
                 fusions=_fusions_left(manifest, converted.model),
                 versions={**manifest.versions, **package_versions(_PACKAGES)},
             )
-            write_export_manifest(directory, manifest)
-            write_model_card(directory, manifest)
+            if config.format == "triton":
+                lay_out(directory, manifest, name=config.triton_name, repository=config.triton_path)
+            else:
+                write_export_manifest(directory, manifest)
+                write_model_card(directory, manifest)
         return ConvertedFile(
             compute=compute,
             engine=converted.report,
             verification=verification,
-            size_bytes=path.stat().st_size,
+            size_bytes=size_bytes,
             original_size_bytes=source.stat().st_size,
             manifest=manifest,
         )

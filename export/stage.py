@@ -25,6 +25,7 @@ from export.packed_graph import EncodeWeights
 from export.source import TrainedModel, load_run
 from export.sparse_initializers import to_sparse_initializers
 from export.structure import RemoveEmptyStructure
+from export.triton import lay_out
 from export.verify import check_graph, check_weights, compare_with_pytorch
 from export.vocabulary import prune_vocabulary
 from pipeline import __version__, native
@@ -77,8 +78,7 @@ def export_run(config: ExportConfig) -> ExportManifest:
         ModelError: the base model is missing, another one, or cannot be exported.
         VerificationError: the graph is wrong; nothing was written.
     """
-    assert config.format != "delta"
-    if config.format == "engine":
+    if config.is_engine:
         native.library_path()
     console = Console(file=sys.stderr)
     with (
@@ -140,11 +140,11 @@ def export_run(config: ExportConfig) -> ExportManifest:
             max_length=run.task.max_length,
             pad_token_id=int(tokenizer.pad_token_id or 0),
             tolerance=config.share_allowed,
-            engine=config.format == "engine",
+            engine=config.is_engine,
         )
         manifest = ExportManifest(
             smp_pipeline_version=__version__,
-            format=config.format,
+            format=config.graph_format,
             method=run.method,
             density=run.density,
             opset=config.opset,
@@ -166,8 +166,11 @@ def export_run(config: ExportConfig) -> ExportManifest:
             vocabulary=vocabulary,
             fusions=built.fusions,
         )
-        write_export_manifest(directory, manifest)
-        write_model_card(directory, manifest)
+        if config.format == "triton":
+            lay_out(directory, manifest, name=config.triton_name, repository=config.triton_path)
+        else:
+            write_export_manifest(directory, manifest)
+            write_model_card(directory, manifest)
     for line in _remarks(manifest, config):
         console.print(line, highlight=False, soft_wrap=True)
     return manifest
@@ -275,7 +278,7 @@ def _describe(model: ir.Model, config: ExportConfig, run: RunManifest) -> None:
     model.metadata_props.update(
         {
             "smp_pipeline.version": __version__,
-            "smp_pipeline.format": config.format,
+            "smp_pipeline.format": config.graph_format,
             "smp_pipeline.method": run.method,
             "smp_pipeline.density": repr(run.density),
             "smp_pipeline.base_model_sha256": run.base_model.sha256,

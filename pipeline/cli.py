@@ -10,7 +10,7 @@ from typing import Annotated, Any, cast
 import typer
 
 from pipeline import __version__
-from pipeline.config import BenchConfig, CheckConfig, ExportConfig, TrainConfig
+from pipeline.config import BenchConfig, CheckConfig, ExportConfig, ServeConfig, TrainConfig
 from pipeline.config.fields import build
 from pipeline.errors import ConfigurationError, PipelineError
 from pipeline.flags import given_values, with_flags
@@ -32,7 +32,8 @@ app = typer.Typer(
     name=PROGRAM,
     help="Prune a pretrained transformer without fine-tuning, export it to ONNX, measure it.\n\n"
     "train learns masks, export writes a verified ONNX model directory, bench measures it, "
-    "check compares two benchmarks, run does all of it from one recipe. Nothing is sent anywhere.",
+    "serve answers requests with it, check compares two benchmarks, run does train, export, bench "
+    "and check from one recipe. Nothing is sent anywhere.",
     no_args_is_help=True,
     add_completion=True,
     rich_markup_mode="markdown",
@@ -133,6 +134,18 @@ def check(json: Json = False, **values: Any) -> None:
     _stage("check", CheckConfig, values, dry_run=False, as_json=json)
 
 
+@app.command()
+@with_flags(ServeConfig)
+def serve(dry_run: DryRun = False, **values: Any) -> None:
+    """Answer requests over HTTP and gRPC with the Open Inference Protocol, until told to stop.
+
+    A page to try the models by hand is at /. SIGTERM or Ctrl-C finishes what was accepted.
+
+    Example: smp-pipeline serve models/reviews --port 8080 --grpc-port 8081
+    """
+    _stage("serve", ServeConfig, values, dry_run=dry_run, as_json=False)
+
+
 @app.command(
     context_settings={
         "allow_extra_args": True,
@@ -153,7 +166,7 @@ def run(
         ),
     ] = False,
 ) -> None:
-    """Do all stages of a YAML recipe: train, export, bench, check.
+    """Do the stages of a YAML recipe: train, export, bench, check.
 
     Each key of the recipe is a stage, each key below it a flag of that stage without the dashes.
     A stage may hold a list, to run it several times. Flags given here win over the file:

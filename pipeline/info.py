@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline import native
-from pipeline.artifacts import delta, exported, run
+from pipeline.artifacts import delta, exported, run, triton
 from pipeline.artifacts.files import directory_size_bytes
 from pipeline.artifacts.manifest import to_json
 from pipeline.errors import ArtifactError
@@ -32,6 +32,9 @@ def describe(path: Path) -> dict[str, Any]:
         facts["density_by_type"] = _density_by_type(facts["matrices"])
     elif kind == exported.KIND:
         facts = to_json(exported.read_exported(path))
+    elif kind == triton.KIND:
+        repository = to_json(triton.read_triton(path))
+        facts = {**repository.pop("model"), **repository}
     elif kind == delta.KIND:
         manifest = delta.read_delta(path)
         content = to_json(manifest)
@@ -168,6 +171,9 @@ def _rows(facts: Mapping[str, Any]) -> list[tuple[str, str]]:
             ),
         ]
     else:
+        if facts["kind"] == triton.KIND:
+            names = f"{facts['model_name']} (tokens), {facts['text_model_name']} (texts)"
+            rows += [("models in Triton", names), ("library in Triton", facts["library"])]
         compute = f", {facts['compute']}" if facts["compute"] else ""
         rows += [
             ("format", f"{facts['format']}{compute}, opset {facts['opset']}"),

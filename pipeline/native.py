@@ -22,6 +22,7 @@ __all__ = [
     "register",
     "report",
     "reset_profile",
+    "share_threads",
     "version",
 ]
 
@@ -130,6 +131,22 @@ def reset_profile() -> None:
     _load().smp_engine_reset_profile()
 
 
+def share_threads(threads: int) -> None:
+    """Let the operators of all sessions of this process run on threads that they share.
+
+    They sleep when idle, and no more than ``threads`` work at once, those that call included.
+    Sessions need no threads of their own then: ``intra_op_num_threads = 1``.
+
+    Args:
+        threads: how many; 0 takes back what was said before.
+
+    Raises:
+        MachineError: the library is missing or cannot be loaded, or the system has no threads left.
+    """
+    if _load().smp_engine_share_threads(threads) != 0:
+        raise MachineError(f"the native library cannot make {threads} threads; give fewer threads")
+
+
 @functools.cache
 def _load() -> ctypes.CDLL:
     path = library_path()
@@ -141,6 +158,7 @@ def _load() -> ctypes.CDLL:
         library.smp_engine_report.argtypes = [ctypes.c_char_p, ctypes.c_size_t]
         library.smp_engine_report.restype = ctypes.c_size_t
         library.smp_engine_reset_profile.restype = None
+        library.smp_engine_share_threads.argtypes = [ctypes.c_int]
     except (OSError, AttributeError) as error:  # damaged, of another machine, or older than this
         raise MachineError(
             f"{path} cannot be loaded ({_first_line(error)}); build it again: {_rebuild()}"

@@ -4,17 +4,30 @@ import dataclasses
 import importlib.util
 import json
 import sys
+from collections.abc import Sequence
 from typing import Any
 
 from pipeline.artifacts.manifest import to_json
-from pipeline.config import BenchConfig, CheckConfig, ExportConfig, TrainConfig
+from pipeline.config import BenchConfig, CheckConfig, ExportConfig, ServeConfig, TrainConfig
 from pipeline.config.fields import key_name
 from pipeline.environment import is_main_process
 from pipeline.errors import MachineError
 
 __all__ = ["plan_stage", "run_stage"]
 
-Config = TrainConfig | ExportConfig | BenchConfig | CheckConfig
+_TRAINING_PACKAGES = ("torch", "transformers", "accelerate", "onnx", "onnxscript")
+_SERVING_PACKAGES = (
+    "uvicorn",
+    "httptools",
+    "starlette",
+    "msgspec",
+    "grpc",
+    "grpc_health",
+    "tritonclient",
+    "prometheus_client",
+)
+
+Config = TrainConfig | ExportConfig | BenchConfig | ServeConfig | CheckConfig
 
 
 def run_stage(name: str, config: Config, *, as_json: bool) -> bool:
@@ -33,7 +46,7 @@ def run_stage(name: str, config: Config, *, as_json: bool) -> bool:
     """
     match config:
         case TrainConfig():
-            _need_training_packages(name)
+            _need_packages(name, _TRAINING_PACKAGES, extras="train")
             _quiet_transformers()
             import torch
 
@@ -60,7 +73,7 @@ def run_stage(name: str, config: Config, *, as_json: bool) -> bool:
                 as_json, to_json(manifest), lambda: print_description(describe(config.output_dir))
             )
         case ExportConfig():
-            _need_training_packages(name)
+            _need_packages(name, _TRAINING_PACKAGES, extras="train")
             _quiet_transformers()
             from serve.session import import_onnxruntime
 
@@ -87,6 +100,11 @@ def run_stage(name: str, config: Config, *, as_json: bool) -> bool:
             written = write_report(benchmark, config.output)
             _show(as_json, to_json(benchmark), lambda: print_benchmark(benchmark))
             print("wrote " + ", ".join(map(str, [config.output, *written])), file=sys.stderr)
+        case ServeConfig():
+            _need_packages(name, _SERVING_PACKAGES, extras="cpu,serve")
+            from serve.server.server import run_server
+
+            run_server(config)
         case CheckConfig():
             from pipeline.gate import check, print_gate
 
@@ -99,7 +117,7 @@ def run_stage(name: str, config: Config, *, as_json: bool) -> bool:
 def plan_stage(name: str, config: Config, *, as_json: bool) -> None:
     """Print the resolved configuration and, for training, what it would cost."""
     if isinstance(config, TrainConfig):
-        _need_training_packages(name)
+        _need_packages(name, _TRAINING_PACKAGES, extras="train")
         _quiet_transformers()
         from smp.estimate import estimate
 
@@ -149,16 +167,12 @@ def _show(as_json: bool, content: Any, show: Any) -> None:
         show()
 
 
-def _need_training_packages(name: str) -> None:
-    missing = [
-        package
-        for package in ("torch", "transformers", "accelerate", "onnx", "onnxscript")
-        if importlib.util.find_spec(package) is None
-    ]
+def _need_packages(name: str, packages: Sequence[str], *, extras: str) -> None:
+    missing = [package for package in packages if importlib.util.find_spec(package) is None]
     if missing:
         raise MachineError(
             f"smp-pipeline {name} needs {', '.join(missing)}; "
-            "install them with: pip install 'smp-pipeline[train]'"
+            f"install them with: pip install 'smp-pipeline[{extras}]'"
         )
 
 

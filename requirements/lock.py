@@ -19,10 +19,10 @@ from packaging.version import Version
 
 __all__ = ["DEFAULT_EXTRAS", "locked_versions", "main"]
 
-DEFAULT_EXTRAS = ("cpu", "train", "test")
+DEFAULT_EXTRAS = ("cpu", "serve", "train", "test")
 
 _PROJECT = Path(__file__).parent.parent / "pyproject.toml"
-_ONE_PLATFORM_ONLY = ("cuda-", "nvidia-", "triton")
+_ONE_PLATFORM_ONLY = ("cuda-", "nvidia-", "triton-")
 _HEADER = """\
 # The default environment (make .venv): base and the extras {extras}.
 # Written by requirements/lock.py from an environment that passed `make test`; not edited by hand.
@@ -47,7 +47,7 @@ def locked_versions() -> dict[str, str]:
         if requirement.marker and not requirement.marker.evaluate({"extra": asked_extra}):
             continue
         name = canonicalize_name(requirement.name)
-        if name.startswith(_ONE_PLATFORM_ONLY):
+        if f"{name}-".startswith(_ONE_PLATFORM_ONLY):
             continue
         installed = distribution(name)
         versions[name] = Version(installed.version).public

@@ -49,9 +49,9 @@ def predict(
         by_length = np.argsort([len(encoding.ids) for encoding in encodings], kind="stable")
         for first in range(0, len(by_length), _BATCH_SIZE):
             rows = by_length[first : first + _BATCH_SIZE]
-            batch = session.collate([encodings[row] for row in rows])
-            logits[start + rows] = session.run(batch.inputs)
-            truncated += batch.truncated
+            batch = [encodings[row] for row in rows]
+            logits[start + rows] = session.run(session.collate(batch))
+            truncated += sum(bool(encoding.overflowing) for encoding in batch)
             advance(len(rows))
     _check_finite(session, logits)
     labels = logits.argmax(axis=1).tolist() if classification else []

@@ -3,10 +3,9 @@
 import importlib.metadata
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,8 +22,11 @@ from pipeline.artifacts.exported import (
 from pipeline.artifacts.files import sha256_file
 from pipeline.errors import ArtifactError, MachineError
 from pipeline.machine import usable_cores
+from serve.shared_runtime import SharedRuntime
+from serve.shared_weights import SharedWeights
+from serve.weak_cache import Held, WeakCache
 
-__all__ = ["Session", "Tokenized", "import_onnxruntime", "open_session"]
+__all__ = ["Session", "TokenRow", "import_onnxruntime", "open_session"]
 
 # The graph's input -> the attribute of the tokenizer's encoding.
 _ENCODING_FIELDS = {
@@ -34,17 +36,15 @@ _ENCODING_FIELDS = {
 }
 
 
-@dataclass(frozen=True)
-class Tokenized:
-    """Texts as the graph takes them.
+_tokenizers: WeakCache[Tokenizer] = WeakCache()
 
-    Attributes:
-        inputs: input name -> int64 [batch, sequence], padded to the longest text.
-        truncated: how many texts were longer than the model's ``max_length`` and were cut.
-    """
 
-    inputs: Mapping[str, NDArray[np.int64]]
-    truncated: int
+class TokenRow(NamedTuple):
+    """One text in tokens, without padding, named as the tokenizers library names them."""
+
+    ids: list[int]
+    attention_mask: list[int]
+    type_ids: list[int]
 
 
 class Session:
@@ -62,8 +62,9 @@ class Session:
         self,
         directory: Path,
         manifest: ExportManifest,
-        tokenizer: Tokenizer,
+        tokenizer: Held[Tokenizer],
         runtime_session: Any,
+        weights: SharedWeights | None,
         threads: int,
         load_ms: float,
         runtime_version: str,
@@ -73,8 +74,10 @@ class Session:
         self.threads = threads
         self.load_ms = load_ms
         self.runtime_version = runtime_version
-        self._tokenizer = tokenizer
+        self._held_tokenizer = tokenizer
+        self._tokenizer = tokenizer.value
         self._runtime_session = runtime_session
+        self._weights = weights  # after the session that reads them, so that they go after it
 
     @property
     def vocabulary_size(self) -> int:
@@ -91,17 +94,17 @@ class Session:
         inputs = list(texts) if pairs is None else list(zip(texts, pairs, strict=True))
         return list(self._tokenizer.encode_batch(inputs))
 
-    def collate(self, encodings: Sequence[Encoding]) -> Tokenized:
-        """Pad encodings to the longest of them."""
-        shape = (len(encodings), max(len(encoding.ids) for encoding in encodings))
+    def collate(self, rows: Sequence[Encoding | TokenRow]) -> dict[str, NDArray[np.int64]]:
+        """Pad rows to the longest of them: input name -> int64 [batch, sequence]."""
+        shape = (len(rows), max(len(row.ids) for row in rows))
         inputs = {}
         for name in self.manifest.inputs:
             filler = self.manifest.pad_token_id if name == "input_ids" else 0
             inputs[name] = np.full(shape, filler, dtype=np.int64)
-            for row, encoding in enumerate(encodings):
-                values = getattr(encoding, _ENCODING_FIELDS[name])
-                inputs[name][row, : len(values)] = values
-        return Tokenized(inputs, sum(bool(encoding.overflowing) for encoding in encodings))
+            for index, row in enumerate(rows):
+                values = getattr(row, _ENCODING_FIELDS[name])
+                inputs[name][index, : len(values)] = values
+        return inputs
 
     def run(self, inputs: Mapping[str, NDArray[np.int64]]) -> NDArray[np.float32]:
         """Run the graph once.
@@ -137,7 +140,7 @@ class Session:
         """Logits, float32 [batch, outputs], of one batch of texts or text pairs."""
         if not texts:
             return np.empty((0, self.outputs), dtype=np.float32)
-        return self.run(self.collate(self.encode(texts, pairs)).inputs)
+        return self.run(self.collate(self.encode(texts, pairs)))
 
     def end_profiling(self) -> Path:
         """Stop ONNX Runtime's profiler and write its events; returns the JSON file."""
@@ -145,7 +148,11 @@ class Session:
 
 
 def open_session(
-    directory: Path, *, threads: int = 0, profile_prefix: str | None = None
+    directory: Path,
+    *,
+    threads: int = 0,
+    profile_prefix: str | None = None,
+    shared: SharedRuntime | None = None,
 ) -> Session:
     """Open a model directory on the CPU and check that it is whole.
 
@@ -154,9 +161,13 @@ def open_session(
         threads: intra-op threads; 0 takes all cores that the process may use.
         profile_prefix: have ONNX Runtime profile all runs into a file whose path starts so; see
             :meth:`Session.end_profiling`.
+        shared: share with all sessions of the process that are opened so what is equal (tokenizer,
+            embeddings, the engine's weights) and what only one needs at a time (working memory,
+            threads; ``threads`` is ignored). The logits are the same.
 
     Raises:
-        ArtifactError: a file is missing, corrupt, or does not fit the manifest.
+        ArtifactError: a file is missing, corrupt, does not fit the manifest, or was replaced while
+            it was read.
         ConfigurationError: SMP_ENGINE_ISA asks for an instruction set that cannot be had.
         MachineError: ONNX Runtime is not installed, or twice; or the model is of the format
             ``engine`` and the native library is missing.
@@ -164,11 +175,13 @@ def open_session(
     onnxruntime = import_onnxruntime()
     manifest = read_exported(directory)
     path = directory / MODEL_FILE
+    files = [path] if manifest.data_sha256 is None else [path, directory / DATA_FILE]
+    before = [_identity(file) for file in files]
     _check_hash(path, manifest.model_sha256)
     if manifest.data_sha256 is not None:
         _check_hash(directory / DATA_FILE, manifest.data_sha256)
-    tokenizer = _load_tokenizer(directory / TOKENIZER_FILE, manifest)
-    threads = threads or usable_cores()
+    tokenizer = _hold_tokenizer(directory / TOKENIZER_FILE, manifest, shared is not None)
+    threads = (threads or usable_cores()) if shared is None else shared.threads
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
@@ -180,7 +193,11 @@ def open_session(
         options.profile_file_prefix = profile_prefix
     if manifest.format == "engine":
         native.register(options)
+    weights = None
     start = time.perf_counter()
+    if shared is not None:
+        shared.configure(onnxruntime, options, engine=manifest.format == "engine")
+        weights = SharedWeights(onnxruntime, path, options)
     try:
         runtime_session = onnxruntime.InferenceSession(
             str(path), options, providers=["CPUExecutionProvider"]
@@ -191,12 +208,17 @@ def open_session(
             f"({_first_line(error)}); upgrade onnxruntime or export again"
         ) from error
     load_ms = (time.perf_counter() - start) * 1000.0
+    if [_identity(file) for file in files] != before:
+        raise ArtifactError(f"{directory} was replaced while it was read; open it again")
+    if weights is not None:
+        weights.drop_encoded()
     _check_graph(path, manifest, runtime_session)
     return Session(
         directory,
         manifest,
         tokenizer,
         runtime_session,
+        weights,
         threads,
         load_ms,
         onnxruntime.__version__,
@@ -242,6 +264,22 @@ def _check_hash(path: Path, expected: str) -> None:
             f"{path} is truncated or was changed: its hash is not the manifest's; "
             "copy the directory again or export again"
         )
+
+
+def _identity(path: Path) -> tuple[int, ...]:
+    """Changes when a file is replaced or written to."""
+    try:
+        found = path.stat()
+    except FileNotFoundError:
+        return ()
+    return (found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns)
+
+
+def _hold_tokenizer(path: Path, manifest: ExportManifest, shared: bool) -> Held[Tokenizer]:
+    if not shared:
+        return Held(_load_tokenizer(path, manifest))
+    key = (sha256_file(path), manifest.task.max_length)
+    return _tokenizers.get(key, lambda: _load_tokenizer(path, manifest))
 
 
 def _load_tokenizer(path: Path, manifest: ExportManifest) -> Tokenizer:

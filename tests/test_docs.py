@@ -3,6 +3,7 @@
 import os
 import re
 import shutil
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -15,12 +16,21 @@ from pipeline.native import library_path
 
 ROOT = Path(__file__).parents[1]
 # In the order in which a user goes through them: each finds what the one before it wrote.
-PAGES = ("train", "export", "small-files", "bench", "runtime", "ci-gate")
+PAGES = ("train", "export", "small-files", "bench", "runtime", "serve", "distributed", "ci-gate")
 
 
 def commands(page: str) -> list[str]:
     text = (ROOT / "docs" / f"{page}.md").read_text(encoding="utf-8")
-    return re.findall(r"^```bash\n(.*?)^```$", text, flags=re.MULTILINE | re.DOTALL)
+    blocks = re.findall(r"^```bash\n(.*?)^```$", text, flags=re.MULTILINE | re.DOTALL)
+    return [block for block in blocks if not block.startswith("pip install")]
+
+
+def on_free_ports(block: str) -> str:
+    """The block with ports that nothing on this machine listens on."""
+    for port in ("8080", "8081"):
+        with socket.create_server(("127.0.0.1", 0)) as free:
+            block = block.replace(port, str(free.getsockname()[1]))
+    return block
 
 
 def has_native_library() -> bool:
@@ -49,7 +59,7 @@ def test_the_commands_of_all_pages_run_in_turn(tiny_bert, reviews, tmp_path):
             if "--format engine" in block and not built:
                 continue
             done = subprocess.run(
-                ["bash", "-euo", "pipefail", "-c", block],
+                ["bash", "-euo", "pipefail", "-c", on_free_ports(block)],
                 cwd=tmp_path,
                 env=environment,
                 capture_output=True,
@@ -62,7 +72,9 @@ def test_the_commands_of_all_pages_run_in_turn(tiny_bert, reviews, tmp_path):
 
 
 def test_no_page_shows_a_command_that_is_not_run():
-    shown = re.compile(r"^(?:    |\$ ?)smp-pipeline (?:train|export|bench|check)", re.MULTILINE)
+    shown = re.compile(
+        r"^(?:    |\$ ?)smp-pipeline (?:train|export|bench|check|serve)", re.MULTILINE
+    )
     for page in (ROOT / "docs").glob("*.md"):
         assert not shown.search(page.read_text(encoding="utf-8")), page.name
 

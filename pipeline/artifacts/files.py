@@ -26,6 +26,7 @@ _CHUNK_BYTES = 1 << 20
 _USES = {
     "smp-run": "a run directory, for `smp-pipeline export RUN`",
     "smp-model": "a model directory, for `smp-pipeline bench` (or --from-onnx with its model.onnx)",
+    "smp-triton-repository": "a model repository, for `tritonserver --model-repository`",
     "smp-delta": "a delta, for `smp-pipeline export --from-delta`",
     "smp-benchmark": "a benchmark, for `smp-pipeline check`",
 }

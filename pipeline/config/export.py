@@ -1,5 +1,6 @@
 """The configuration of `smp-pipeline export`."""
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -11,6 +12,10 @@ __all__ = ["ExportConfig", "Fusion"]
 
 
 Fusion = Literal["attention", "skip-layer-norm", "gelu", "embed-layer-norm"]
+
+_TRITON = "Triton"
+# What Triton takes as a directory and clients can put into a URL as it is.
+_MODEL_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,12 +31,13 @@ class ExportConfig:
         positional=True,
     )
     output_dir: Path = option(help="Directory to write: a new or an empty one.")
-    format: Literal["dense", "sparse", "packed", "engine", "delta"] = option(
+    format: Literal["dense", "sparse", "packed", "engine", "triton", "delta"] = option(
         "dense",
         help="dense: weights with zeros. sparse: the ONNX standard's sparse initializers. packed: "
         "positions and values, rebuilt by standard operators when a session opens; the smallest "
         "that stock ONNX Runtime loads. engine: sparse operators of our native library, fast and "
-        "small. delta: masks and head alone, to rebuild any other format beside the base model.",
+        "small. triton: the engine in a model repository for Triton Inference Server. delta: "
+        "masks and head alone, to rebuild any other format beside the base model.",
     )
     from_delta: Path | None = option(
         None,
@@ -41,12 +47,13 @@ class ExportConfig:
     from_onnx: Path | None = option(
         None,
         help="An ONNX file with sparse weights to convert to --format engine, in the place of RUN: "
-        "model.onnx of a dense or packed export, or one that another tool pruned.",
+        "model.onnx of a dense or packed export (of which --format triton can be made as well), or "
+        "one that another tool pruned.",
     )
     compute: Literal["int8", "fp32"] | None = option(
         None,
-        help="How --format engine computes; int8 if not given. int8: weights rounded by row, "
-        "activations by token on the fly. fp32: as exact as the stored weights (--values).",
+        help="How --format engine (and triton) computes; int8 if not given. int8: weights rounded "
+        "by row, activations by token on the fly. fp32: as exact as the stored weights (--values).",
     )
     values: Literal["fp32", "fp16", "int8"] | None = option(
         None,
@@ -72,6 +79,17 @@ class ExportConfig:
         help="Put in ONNX Runtime's own operators (com.microsoft) for these parts; no other "
         "runtime opens the file then.",
         group="Graph",
+    )
+    model_name: str | None = option(
+        None,
+        help="Name of the model in Triton; the last part of --output-dir if not given.",
+        group=_TRITON,
+    )
+    triton_repository: str | None = option(
+        None,
+        help="Where the server finds --output-dir, for the path of the native library in "
+        "config.pbtxt; /models if not given.",
+        group=_TRITON,
     )
     prune_vocabulary: Path | None = option(
         None,
@@ -120,36 +138,45 @@ class ExportConfig:
             self._check_from_onnx()
         if self.format == "delta":
             self._check_delta()
-        if self.format != "engine" and self.compute is not None:
+        if self.format == "triton":
+            self._check_triton()
+        else:
+            for name in ("model_name", "triton_repository"):
+                if getattr(self, name) is not None:
+                    raise ConfigurationError(
+                        f"--{name.replace('_', '-')} is for --format triton, got --format "
+                        f"{self.format}; leave it out"
+                    )
+        if not self.is_engine and self.compute is not None:
             raise ConfigurationError(
                 f"--compute is for --format engine, got --format {self.format}; leave it out"
             )
         if self.engine_compute == "int8" and self.values not in (None, "int8"):
             raise ConfigurationError(
-                f"--format engine with --compute int8 stores int8 values, got --values "
+                f"--format {self.format} with --compute int8 stores int8 values, got --values "
                 f"{self.values}; add --compute fp32 or leave --values out"
             )
         if self.engine_compute == "fp32" and self.values == "int8":
             raise ConfigurationError(
-                "--format engine with --compute fp32 stores fp32 or fp16 values, got --values "
-                "int8; use --compute int8"
+                f"--format {self.format} with --compute fp32 stores fp32 or fp16 values, got "
+                "--values int8; use --compute int8"
             )
         if "embed-layer-norm" in self.fuse and self.embedding_values != "fp32":
             raise ConfigurationError(
                 f"--fuse embed-layer-norm needs float32 embedding tables, got "
                 f"{self.embedding_values}; add --embeddings fp32 or leave it out"
             )
-        if self.format == "engine" and (self.fuse or self.remove_structure):
+        if self.is_engine and (self.fuse or self.remove_structure):
             flag = "--fuse" if self.fuse else "--remove-structure"
             raise ConfigurationError(
-                f"{flag} is for graphs of standard operators, --format engine has its own; "
+                f"{flag} is for graphs of standard operators, --format {self.format} has its own; "
                 "leave it out"
             )
 
     def _check_from_onnx(self) -> None:
-        if self.format != "engine":
+        if not self.is_engine:
             raise ConfigurationError(
-                f"--from-onnx converts to --format engine only, got {self.format}; "
+                f"--from-onnx converts to --format engine or triton, got {self.format}; "
                 "add --format engine"
             )
         for name in ("model", "embeddings", "prune_vocabulary"):
@@ -161,6 +188,19 @@ class ExportConfig:
         if not self.fold_constants:
             raise ConfigurationError(
                 "--no-fold-constants is for a RUN or a delta; leave it out with --from-onnx"
+            )
+
+    def _check_triton(self) -> None:
+        if not _MODEL_NAME.fullmatch(self.triton_name):
+            raise ConfigurationError(
+                f"Triton's name for the model must have letters, digits, '.', '_' and '-' only, "
+                f"got {self.triton_name!r}; choose another with --model-name"
+            )
+        path = self.triton_path
+        if not path.startswith("/") or not path.isprintable():
+            raise ConfigurationError(
+                f"--triton-repository must be an absolute path, got {path!r}; give the one that "
+                "--model-repository of tritonserver will have"
             )
 
     def _check_delta(self) -> None:
@@ -181,9 +221,30 @@ class ExportConfig:
             )
 
     @property
+    def is_engine(self) -> bool:
+        """Whether the graph has the engine's operators."""
+        return self.format in ("engine", "triton")
+
+    @property
+    def graph_format(self) -> Literal["dense", "sparse", "packed", "engine"]:
+        """How the graph stores the pruned weights: Triton's is the engine's."""
+        assert self.format != "delta"
+        return "engine" if self.format == "triton" else self.format
+
+    @property
+    def triton_name(self) -> str:
+        """The model's name in Triton."""
+        return self.output_dir.name if self.model_name is None else self.model_name
+
+    @property
+    def triton_path(self) -> str:
+        """Where Triton finds the output directory."""
+        return "/models" if self.triton_repository is None else self.triton_repository
+
+    @property
     def engine_compute(self) -> Literal["int8", "fp32"] | None:
         """How the engine's operators compute; None for other formats."""
-        return (self.compute or "int8") if self.format == "engine" else None
+        return (self.compute or "int8") if self.is_engine else None
 
     @property
     def weight_values(self) -> Literal["fp32", "fp16", "int8"]:
@@ -199,7 +260,7 @@ class ExportConfig:
         """How embedding tables are stored."""
         if self.embeddings is not None:
             return self.embeddings
-        small = self.format in ("packed", "engine") and self.from_onnx is None
+        small = (self.format == "packed" or self.is_engine) and self.from_onnx is None
         return "fp16" if small else "fp32"
 
     @property

@@ -17,6 +17,7 @@
 #include "product.h"
 #include "registry.h"
 #include "tasks.h"
+#include "thread_pool.h"
 
 namespace smp {
 namespace {
@@ -188,6 +189,13 @@ size_t smp_engine_report(char* json, size_t size) {
 }
 
 void smp_engine_reset_profile(void) { smp::Guarded(nullptr, 0, smp::ResetProfiles); }
+
+int smp_engine_share_threads(int threads) {
+  return smp::Guarded(nullptr, 0, [&] {
+    if (threads < 0) throw std::invalid_argument("threads must not be negative");
+    smp::ThreadPool::Share(static_cast<size_t>(threads));
+  });
+}
 
 size_t smp_engine_products_held(void) {
   size_t count = 0;

@@ -52,6 +52,11 @@ SMP_EXPORT size_t smp_engine_report(char* json, size_t size);
 // Profiles count from now on.
 SMP_EXPORT void smp_engine_reset_profile(void);
 
+// From now on all operators of the process run on `threads` threads of their own (callers count as
+// well), which sleep when idle, and not on those of their sessions; 0: on their sessions' again.
+// Before the library is unloaded it must be 0 again. 0: done.
+SMP_EXPORT int smp_engine_share_threads(int threads);
+
 // How many matrices, made ready for a kernel, the sessions of this process hold; equal ones count
 // once.
 SMP_EXPORT size_t smp_engine_products_held(void);

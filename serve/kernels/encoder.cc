@@ -148,7 +148,7 @@ class TiledEncoder : public Encoder {
   bool int8_;
   Forms forms_;
   std::vector<Layer> layers_;
-  mutable Workspace workspace_;
+  const std::shared_ptr<Workspace> workspace_ = Workspace::Shared();
   mutable std::atomic<size_t> threads_{1};  // that the last Run had
   mutable std::array<std::atomic<int64_t>, kStages> nanoseconds_{};
 };
@@ -196,7 +196,7 @@ void TiledEncoder::RunGroup(const float* x, const std::vector<size_t>& source,
                             const Parallel& parallel) const {
   size_t longest = 0;
   for (const Sequence& s : sequences) longest = std::max(longest, s.count);
-  Workspace::Lease lease(workspace_);
+  Workspace::Lease lease(*workspace_);
   const size_t head_bytes = HeadBytes();
   Stream all(lease, source.size(), hidden_, intermediate_, heads_, head_bytes, forms_);
   Stream firsts(lease, first_token_only_ ? sequences.size() : 1, hidden_, intermediate_, heads_,

@@ -32,12 +32,18 @@ struct Epilogue {
   float* out;             // tile [rows][width]
 };
 
-// Sparse int8: four non-zeros of a row a group, rows padded with zero weights.
+// Sparse int8: four non-zeros of a row a group, rows padded with zero weights. Where features of a
+// row lie close enough, each is a byte, else 16 bits.
 struct SparseInt8 {
+  struct CloseGroup {
+    uint8_t step[4];  // ascending: from the last feature of the group before, or from 0
+    uint32_t weight;  // four int8, the first in the low byte
+  };
   size_t rows = 0, columns = 0;
   std::vector<uint32_t> group_start;  // [rows + 1]
+  std::vector<CloseGroup> close;      // [groups], or empty and the two below are filled
   std::vector<uint16_t> index;        // [4 * groups], the feature of each weight
-  std::vector<uint32_t> weight;       // [groups], four int8, the first in the low byte
+  std::vector<uint32_t> weight;       // [groups], as above
   std::vector<float> scale;           // [rows]
   std::vector<float> sum;             // [rows], scale times the sum of the row's weights
 };

@@ -3,6 +3,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <cstring>
 
 #include "kernels.h"
 #include "kernels_math.h"
@@ -34,7 +35,57 @@ inline void Rescale(F* v, const QuantizedTile& x, float weight_scale, float weig
   }
 }
 
+// Each adds one group of four weights after the other to a sum. Groups are read once a tile, from
+// far away: 1 KiB is fetched ahead.
 template <size_t kWidth>
+class CloseGroups {
+ public:
+  CloseGroups(const SparseInt8& w, size_t group, const uint8_t* bytes)
+      : next_(w.close.data() + group), bytes_(bytes) {}
+
+  template <typename Sum>
+  void AddNext(Sum* sum) {
+    __builtin_prefetch(next_ + 128);
+    uint32_t word;
+    std::memcpy(&word, next_->step, sizeof word);
+    // Measured: shifts are faster where four large vectors are loaded beside, bytes elsewhere.
+    const auto step = [&](size_t i) -> size_t {
+      return kWidth == 64 ? word >> (8 * i) & 255 : next_->step[i];
+    };
+    const uint8_t* last = bytes_ + kWidth * step(3);
+    sum->Add(bytes_ + kWidth * step(0), bytes_ + kWidth * step(1), bytes_ + kWidth * step(2), last,
+             next_->weight);
+    bytes_ = last;
+    ++next_;
+  }
+
+ private:
+  const SparseInt8::CloseGroup* next_;
+  const uint8_t* bytes_;  // of the last feature
+};
+
+template <size_t kWidth>
+class FarGroups {
+ public:
+  FarGroups(const SparseInt8& w, size_t group, const uint8_t* bytes)
+      : index_(w.index.data() + 4 * group), weight_(w.weight.data() + group), bytes_(bytes) {}
+
+  template <typename Sum>
+  void AddNext(Sum* sum) {
+    __builtin_prefetch(index_ + 512);
+    sum->Add(bytes_ + kWidth * index_[0], bytes_ + kWidth * index_[1], bytes_ + kWidth * index_[2],
+             bytes_ + kWidth * index_[3], *weight_);
+    index_ += 4;
+    ++weight_;
+  }
+
+ private:
+  const uint16_t* index_;
+  const uint32_t* weight_;
+  const uint8_t* bytes_;
+};
+
+template <size_t kWidth, typename Groups>
 void SparseInt8Rows(const SparseInt8& w, size_t row0, size_t row1, const QuantizedTile& x,
                     const Epilogue& e) {
   constexpr size_t kSub = kWidth < kLargestSubTile ? kWidth : kLargestSubTile;
@@ -43,14 +94,9 @@ void SparseInt8Rows(const SparseInt8& w, size_t row0, size_t row1, const Quantiz
     const size_t end = w.group_start[row + 1];
     const float bias = e.bias != nullptr ? e.bias[row] : 0.0f;
     for (size_t column = 0; column < kWidth; column += kSub) {
-      const uint8_t* bytes = x.bytes + column;
+      Groups groups(w, w.group_start[row], x.bytes + column);
       RowSum<kSub> sum;
-      for (size_t group = w.group_start[row]; group < end; ++group) {
-        const uint16_t* index = w.index.data() + 4 * group;
-        __builtin_prefetch(index + 512);  // read once a tile, from far away
-        sum.Add(bytes + kWidth * index[0], bytes + kWidth * index[1], bytes + kWidth * index[2],
-                bytes + kWidth * index[3], w.weight[group]);
-      }
+      for (size_t group = w.group_start[row]; group < end; ++group) groups.AddNext(&sum);
       F v[kVectors];
       sum.Get(v);
       Rescale<kVectors>(v, x, w.scale[row], w.sum[row], bias, column);
@@ -59,11 +105,18 @@ void SparseInt8Rows(const SparseInt8& w, size_t row0, size_t row1, const Quantiz
   }
 }
 
+template <size_t kWidth>
+void SparseInt8Tile(const SparseInt8& w, size_t row0, size_t row1, const QuantizedTile& x,
+                    const Epilogue& e) {
+  if (!w.close.empty()) return SparseInt8Rows<kWidth, CloseGroups<kWidth>>(w, row0, row1, x, e);
+  SparseInt8Rows<kWidth, FarGroups<kWidth>>(w, row0, row1, x, e);
+}
+
 void SparseInt8Product(const SparseInt8& w, size_t row0, size_t row1, size_t width,
                        const QuantizedTile& x, const Epilogue& e) {
-  if (width == 64) return SparseInt8Rows<64>(w, row0, row1, x, e);
-  if (width == 32) return SparseInt8Rows<32>(w, row0, row1, x, e);
-  SparseInt8Rows<16>(w, row0, row1, x, e);
+  if (width == 64) return SparseInt8Tile<64>(w, row0, row1, x, e);
+  if (width == 32) return SparseInt8Tile<32>(w, row0, row1, x, e);
+  SparseInt8Tile<16>(w, row0, row1, x, e);
 }
 
 template <size_t kVectors>

@@ -27,7 +27,7 @@ class TiledLinear : public Linear {
     const Tiles tiles(tokens);
     Forms forms;
     forms.Include(product);
-    Workspace::Lease lease(workspace_);
+    Workspace::Lease lease(*workspace_);
     const size_t in = lease.Reserve(tiles.positions() * columns * sizeof(float));
     const size_t added =
         lease.Reserve(residual != nullptr ? tiles.positions() * rows * sizeof(float) : 0);
@@ -82,7 +82,7 @@ class TiledLinear : public Linear {
   const KernelTable& table_;
   const PreparedLinear linear_;
   const NormSpec norm_;
-  mutable Workspace workspace_;
+  const std::shared_ptr<Workspace> workspace_ = Workspace::Shared();
   mutable std::atomic<size_t> threads_{1};  // that the last Run had
 };
 

@@ -4,6 +4,7 @@
 #include <memory>
 
 #include "tasks.h"
+#include "thread_pool.h"
 
 namespace smp {
 namespace {
@@ -188,6 +189,10 @@ void SessionParallel::For(size_t count, const std::function<void(size_t)>& fn) c
   if (count == 0) return;
   if (count == 1) return fn(0);
   Tasks tasks(fn);
+  if (const auto pool = ThreadPool::Shared()) {
+    pool->For(count, [&](size_t index) { tasks.Run(index); });
+    return tasks.Rethrow();
+  }
   const auto run = [](void* user, size_t index) { static_cast<Tasks*>(user)->Run(index); };
   // As many batches as tasks: each thread takes the next one when it is done with its last.
   Check(api_, ort::kParallelFor(api_, context_, run, count, count, &tasks));

@@ -97,7 +97,7 @@ class RunContext {
   ort::KernelContext* context_;
 };
 
-// The session's own thread pool.
+// The session's own thread pool, or the one that all of the process share.
 class SessionParallel final : public Parallel {
  public:
   SessionParallel(const ort::Api* api, const ort::KernelContext* context)

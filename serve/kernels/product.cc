@@ -10,6 +10,9 @@
 namespace smp {
 namespace {
 
+// Close groups are taken if they are more by at most one in so many.
+constexpr size_t kFewestFullGroups = 50;
+
 // Symmetric int8 of one row: the file's own, or made here from floats.
 struct Int8Row {
   std::vector<int8_t> values;
@@ -52,31 +55,88 @@ uint32_t WordOf(const int8_t* bytes) {
   return word;
 }
 
+// How many of the weights whose columns are at `column` the next close group takes: up to four
+// within 255 of `from`; none if the first is further, as then the group only gets closer.
+size_t CloseCount(const uint16_t* column, size_t left, size_t from) {
+  size_t count = 0;
+  while (count < std::min<size_t>(left, 4) && column[count] - from <= 255) ++count;
+  return count;
+}
+
+// Of four each, wherever they are; and of close ones.
+struct GroupCounts {
+  size_t far = 0, close = 0;
+};
+
+GroupCounts CountGroups(const Weights& weights) {
+  GroupCounts groups;
+  for (size_t row = 0; row < weights.rows; ++row) {
+    const size_t end = weights.row_start[row + 1];
+    groups.far += (end - weights.row_start[row] + 3) / 4;
+    size_t from = 0;
+    for (size_t i = weights.row_start[row]; i < end; ++groups.close) {
+      const size_t count = CloseCount(&weights.column[i], end - i, from);
+      i += count;
+      from = count > 0 ? weights.column[i - 1] : from + 255;
+    }
+  }
+  return groups;
+}
+
+void AddCloseRow(const Int8Row& values, const uint16_t* column, SparseInt8* out) {
+  size_t from = 0;
+  for (size_t i = 0; i < values.values.size();) {
+    const size_t count = CloseCount(column + i, values.values.size() - i, from);
+    const size_t last = count > 0 ? column[i + count - 1] : from + 255;
+    int8_t bytes[4] = {};
+    SparseInt8::CloseGroup group;
+    for (size_t j = 0; j < 4; ++j) {
+      if (j < count) bytes[j] = values.values[i + j];
+      group.step[j] = static_cast<uint8_t>((j < count ? column[i + j] : last) - from);
+    }
+    group.weight = WordOf(bytes);
+    out->close.push_back(group);
+    i += count;
+    from = last;
+  }
+}
+
+void AddFarRow(const Int8Row& values, const uint16_t* column, SparseInt8* out) {
+  for (size_t i = 0; i < values.values.size(); i += 4) {
+    int8_t bytes[4] = {};
+    for (size_t j = 0; j < 4; ++j) {
+      const bool there = i + j < values.values.size();
+      if (there) bytes[j] = values.values[i + j];
+      out->index.push_back(column[there ? i + j : i]);
+    }
+    out->weight.push_back(WordOf(bytes));
+  }
+}
+
 void BuildSparseInt8(const Weights& weights, SparseInt8* out) {
   out->rows = weights.rows;
   out->columns = weights.columns;
+  const GroupCounts groups = CountGroups(weights);
+  // A group takes its time however full it is; close ones save a third of the memory.
+  const bool close = groups.close <= groups.far + groups.far / kFewestFullGroups;
+  out->close.reserve(close ? groups.close : 0);
+  out->index.reserve(close ? 0 : 4 * groups.far);
+  out->weight.reserve(close ? 0 : groups.far);
+  out->group_start.reserve(weights.rows + 1);
   out->group_start.push_back(0);
-  const size_t groups = weights.nonzeros() / 4 + weights.rows;
-  out->index.reserve(4 * groups);
-  out->weight.reserve(groups);
   for (size_t row = 0; row < weights.rows; ++row) {
     const Int8Row values = QuantizedRow(weights, row);
     const uint16_t* column = weights.column.data() + weights.row_start[row];
-    for (size_t i = 0; i < values.values.size(); i += 4) {
-      int8_t bytes[4] = {};
-      for (size_t j = 0; j < 4; ++j) {
-        const bool there = i + j < values.values.size();
-        if (there) bytes[j] = values.values[i + j];
-        out->index.push_back(column[there ? i + j : i]);
-      }
-      out->weight.push_back(WordOf(bytes));
+    if (close) {
+      AddCloseRow(values, column, out);
+    } else {
+      AddFarRow(values, column, out);
     }
-    out->group_start.push_back(static_cast<uint32_t>(out->weight.size()));
+    out->group_start.push_back(
+        static_cast<uint32_t>(close ? out->close.size() : out->weight.size()));
     out->scale.push_back(values.scale);
     out->sum.push_back(values.sum);
   }
-  out->index.shrink_to_fit();
-  out->weight.shrink_to_fit();
 }
 
 void BuildDenseInt8(const Weights& weights, DenseInt8* out) {

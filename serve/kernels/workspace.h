@@ -1,4 +1,5 @@
-// Aligned memory that Run calls borrow and give back, so that it is not mapped anew each time.
+// Aligned memory that Run calls borrow and give back, so that it is not mapped anew each time. All
+// operators of the process borrow from one place: models that run in turn need no more than one.
 #pragma once
 
 #include <cstddef>
@@ -12,6 +13,16 @@ namespace smp {
 
 class Workspace {
  public:
+  // The process' own, as long as somebody holds it.
+  static std::shared_ptr<Workspace> Shared() {
+    static std::mutex& mutex = *new std::mutex;
+    static std::weak_ptr<Workspace>& held = *new std::weak_ptr<Workspace>;
+    const std::lock_guard<std::mutex> lock(mutex);
+    std::shared_ptr<Workspace> shared = held.lock();
+    if (shared == nullptr) held = shared = std::make_shared<Workspace>();
+    return shared;
+  }
+
   struct Free {
     void operator()(std::byte* p) const { ::operator delete[](p, std::align_val_t{64}); }
   };

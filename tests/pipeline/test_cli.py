@@ -19,7 +19,7 @@ from pipeline.config import BenchConfig, CheckConfig, ExportConfig, TrainConfig
 from pipeline.config.fields import flag_name
 
 STAGES = {"train": TrainConfig, "export": ExportConfig, "bench": BenchConfig, "check": CheckConfig}
-COMMANDS = [*STAGES, "run", "info"]
+COMMANDS = [*STAGES, "serve", "run", "info"]
 TEXTS = "text,label\na good film,1\na bad film,0\n"
 
 

@@ -1,7 +1,17 @@
+import dataclasses
 import fnmatch
+import json
 import re
+import subprocess
+import sys
+import threading
 import tomllib
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
+
+import pytest
+
+from pipeline.config import ServeConfig
 
 ROOT = Path(__file__).parents[2]
 
@@ -52,7 +62,7 @@ def test_the_extras_exist_and_each_image_has_one_onnx_runtime() -> None:
         for name, rest in content:
             if name == "RUN" and (match := re.search(r'"\.\[([\w,]+)\]"', rest)):
                 installed[stage] = set(match[1].split(","))
-    assert installed == {"install-runtime": {"cpu"}, "install-train": {"train", "gpu"}}
+    assert installed == {"install-runtime": {"cpu", "serve"}, "install-train": {"train", "gpu"}}
     assert set.union(*installed.values()) <= known
 
 
@@ -73,3 +83,46 @@ def test_the_build_argument_names_a_stage_and_images_run_without_root() -> None:
         assert found[variant][0] == ("FROM", f"user AS {variant}")
     assert default.removeprefix("VARIANT=") == "runtime"
     assert ("USER", "smp") in found["user"]
+
+
+def health_command() -> list[str]:
+    (rest,) = [rest for name, rest in stages()["runtime"] if name == "HEALTHCHECK"]
+    command = json.loads(rest.partition("CMD ")[2])
+    assert command[0] == "python"
+    return [sys.executable, *command[1:]]
+
+
+def test_the_ports_are_those_that_serve_listens_on() -> None:
+    defaults = {field.name: field.default for field in dataclasses.fields(ServeConfig)}
+    ports = [str(defaults["port"]), str(defaults["grpc_port"])]
+    assert ("EXPOSE", " ".join(ports)) in stages()["runtime"]
+    assert re.findall(r"\b\d{4,5}\b", " ".join(health_command()[1:])) == ports[:1]
+
+
+@pytest.mark.parametrize(("status", "healthy"), [(200, True), (503, False), (404, False)])
+def test_the_health_check_asks_whether_the_server_is_ready(status: int, healthy: bool) -> None:
+    asked = []
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            asked.append(self.path)
+            self.send_response(status)
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+
+        def log_message(self, *arguments: object) -> None:
+            pass
+
+    with HTTPServer(("127.0.0.1", 0), Handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        command = [word.replace("8080", str(server.server_port)) for word in health_command()]
+        result = subprocess.run(command, capture_output=True, timeout=60)
+        server.shutdown()
+    assert (asked, result.returncode == 0) == (["/v2/health/ready"], healthy)
+
+
+def test_without_a_server_the_image_is_not_healthy() -> None:
+    with HTTPServer(("127.0.0.1", 0), BaseHTTPRequestHandler) as server:
+        port = str(server.server_port)
+    command = [word.replace("8080", port) for word in health_command()]
+    assert subprocess.run(command, capture_output=True, timeout=60).returncode != 0

@@ -47,6 +47,6 @@ def test_onnx_runtime_comes_through_exactly_one_of_two_extras() -> None:
 
 
 def test_the_runtime_installation_asks_for_no_training_package() -> None:
-    runtime = [*PROJECT["project"]["dependencies"], *EXTRAS["cpu"]]
+    runtime = [*PROJECT["project"]["dependencies"], *EXTRAS["cpu"], *EXTRAS["serve"]]
     names = {re.split(r"\W", requirement)[0] for requirement in runtime}
     assert not names & {"torch", "transformers", "accelerate", "optimum", "onnx", "onnxscript"}

@@ -37,7 +37,7 @@ def test_the_smallest_export_gives_the_same_logits(tiny_run: Path, tmp_path: Pat
         )
     )
     session = open_session(directory, threads=1)
-    inputs = session.collate(session.encode(TEXTS)).inputs
+    inputs = session.collate(session.encode(TEXTS))
     inputs_file = tmp_path / "inputs.json"
     inputs_file.write_text(json.dumps({name: rows.tolist() for name, rows in inputs.items()}))
     python = Path(os.environ["SMP_WEB_PYTHON"])

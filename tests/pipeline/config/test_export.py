@@ -30,6 +30,15 @@ from pipeline.errors import ConfigurationError
         ({"format": "engine", "compute": "fp32", "values": "int8"}, "use --compute int8"),
         ({"format": "engine", "fuse": ("gelu",)}, "--fuse is for graphs of standard operators"),
         ({"run": None, "from_onnx": Path("m.onnx")}, "got dense; add --format engine"),
+        ({"format": "triton", "values": "fp16"}, "--format triton with --compute int8 stores int8"),
+        ({"format": "triton", "remove_structure": True}, "--format triton has its own"),
+        ({"format": "triton", "output_dir": Path("my model")}, "'my model'; .* --model-name"),
+        ({"format": "triton", "model_name": "../m"}, r"got '\.\./m'; choose another"),
+        ({"format": "triton", "model_name": ""}, "got ''; choose another"),
+        ({"format": "triton", "triton_repository": "models"}, "an absolute path, got 'models'"),
+        ({"format": "triton", "triton_repository": "/m\n"}, "an absolute path, got"),
+        ({"format": "engine", "model_name": "m"}, "--model-name is for --format triton"),
+        ({"triton_repository": "/m"}, "--triton-repository is for --format triton, got --format d"),
         (
             {"run": None, "from_onnx": Path("m.onnx"), "format": "engine", "model": "m"},
             "--model is for a RUN or a delta",
@@ -57,6 +66,8 @@ def test_what_cannot_work_is_refused(changes, message):
         ({"format": "engine"}, "int8", "fp16", 0.1),
         ({"format": "engine", "compute": "fp32"}, "fp16", "fp16", 1e-2),
         ({"format": "engine", "tolerance": 0.5}, "int8", "fp16", 0.5),
+        ({"format": "triton"}, "int8", "fp16", 0.1),
+        ({"format": "triton", "compute": "fp32", "values": "fp32"}, "fp32", "fp16", 1e-2),
         ({"run": None, "from_onnx": Path("m"), "format": "engine"}, "int8", "fp32", 0.1),
     ],
 )
@@ -66,3 +77,17 @@ def test_the_format_decides_what_is_stored_and_that_on_the_tolerance(
     config = ExportConfig(**{"run": Path("run"), "output_dir": Path("model"), **changes})
     assert (config.weight_values, config.embedding_values) == (values, embeddings)
     assert config.share_allowed == share
+
+
+def test_triton_has_the_engines_graph_under_the_directorys_name_or_the_given_one():
+    config = ExportConfig(run=Path("run"), output_dir=Path("a/reviews"), format="triton")
+    assert (config.graph_format, config.engine_compute) == ("engine", "int8")
+    assert (config.triton_name, config.triton_path) == ("reviews", "/models")
+    config = ExportConfig(
+        run=Path("run"),
+        output_dir=Path("a/my reviews"),
+        format="triton",
+        model_name="r",
+        triton_repository="/mnt/models",
+    )
+    assert (config.triton_name, config.triton_path) == ("r", "/mnt/models")

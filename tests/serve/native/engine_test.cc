@@ -19,6 +19,8 @@ int main() {
   using namespace smp::test;
   TestHash();
   TestTasks();
+  TestThreadPool();
+  TestSharedThreadPool();
   TestDecodeValid();
   TestDecodeRefuses();
   TestRegistry();
@@ -31,6 +33,7 @@ int main() {
     }
     ForceIsa(isa);
     TestIntegerSums(isa);
+    TestGroups(isa);
     for (const char* plan : {"sparse", "dense"}) {
       setenv("SMP_ENGINE_PLAN", plan, 1);
       TestLinear(isa);

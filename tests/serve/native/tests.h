@@ -7,6 +7,8 @@ namespace smp::test {
 
 void TestHash();
 void TestTasks();
+void TestThreadPool();
+void TestSharedThreadPool();
 void TestDecodeValid();
 void TestDecodeRefuses();
 void TestRegistry();
@@ -15,6 +17,7 @@ void TestLinearRefuses();
 
 // On the instruction set that is forced at the time.
 void TestIntegerSums(Isa isa);
+void TestGroups(Isa isa);
 void TestLinear(Isa isa);
 void TestLinearBadTokens(Isa isa);
 void TestEncoder(Isa isa);

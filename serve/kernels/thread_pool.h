@@ -1,0 +1,48 @@
+// Threads of this process, for sessions that are to have none of their own.
+#pragma once
+
+#include <condition_variable>
+#include <cstddef>
+#include <functional>
+#include <list>
+#include <memory>
+#include <mutex>
+#include <thread>
+#include <vector>
+
+#include "engine.h"
+
+namespace smp {
+
+// Idle threads sleep. Those that call For work as well and count: with as many callers as the pool
+// is large, each runs alone, and no more threads work than there are cores for.
+class ThreadPool final : public Parallel {
+ public:
+  // threads: that work at once, a caller included.
+  explicit ThreadPool(size_t threads);
+  ~ThreadPool() override;  // when no For runs
+
+  // fn must not throw. Safe to call from several threads at once.
+  void For(size_t count, const std::function<void(size_t)>& fn) const override;
+
+  // The one that all operators of the process use instead of their sessions' threads from now on;
+  // 0: none. Runs that have begun end as they began.
+  static void Share(size_t threads);
+  static std::shared_ptr<const ThreadPool> Shared();  // or null
+
+ private:
+  struct Job;
+
+  void Help();
+  Job* Waiting() const;
+
+  const size_t threads_;
+  mutable std::mutex mutex_;
+  mutable std::condition_variable wake_;
+  mutable std::list<Job*> jobs_;
+  mutable size_t working_ = 0;
+  bool stop_ = false;
+  std::vector<std::thread> helpers_;
+};
+
+}  // namespace smp

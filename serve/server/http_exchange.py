@@ -1,0 +1,245 @@
+"""One HTTP request and its answer: limits on reading it, and an end to waiting in vain."""
+
+import asyncio
+import itertools
+import re
+import secrets
+import time
+from collections.abc import Awaitable, Sequence
+from contextlib import suppress
+from typing import Any, NamedTuple, TypeVar
+
+from starlette.exceptions import HTTPException
+from starlette.types import Receive, Scope, Send
+
+from serve.server.errors import InvalidRequest, RequestError, TooLarge
+
+__all__ = ["STARTED", "Answer", "ClientDisconnectedError", "Exchange", "Watch"]
+
+# Key in the scope's state: when the request's first byte came, in the loop's time.
+STARTED = "started"
+
+_WATCH_PERIOD_S = 0.05
+# How long a body is read and thrown away after the answer; else the client, which still sends,
+# would see a broken connection instead of the answer.
+_LINGER_S = 2.0
+_GONE = "the client closed the connection"
+_REQUEST_ID = re.compile(rb"[\x21-\x7e]{1,128}")
+
+_Result = TypeVar("_Result")
+
+_id_prefix = secrets.token_hex(6)
+_id_numbers = itertools.count(1)
+
+
+class ClientDisconnectedError(RequestError):
+    """The client closed the connection before it had its answer; the status is nginx's."""
+
+    http_status = 499
+    grpc_status = "CANCELLED"
+
+
+class Answer(NamedTuple):
+    """What is sent back."""
+
+    status: int
+    body: bytes
+    content_type: bytes = b"application/json"
+    headers: Sequence[tuple[bytes, bytes]] = ()
+
+
+class Watch:
+    """Looks at all requests in progress now and then: one timer for all costs none of them one."""
+
+    def __init__(self) -> None:
+        self._exchanges: set[Exchange] = set()
+        self._timer: asyncio.TimerHandle | None = None
+
+    def add(self, exchange: "Exchange") -> None:
+        """Look at a request until it is discarded."""
+        self._exchanges.add(exchange)
+        if self._timer is None:
+            self._start()
+
+    def discard(self, exchange: "Exchange") -> None:
+        """Look at it no more."""
+        self._exchanges.discard(exchange)
+
+    def _start(self) -> None:
+        loop = asyncio.get_running_loop()
+        self._timer = loop.call_later(_WATCH_PERIOD_S, self._look)
+
+    def _look(self) -> None:
+        self._timer = None
+        if self._exchanges:
+            for exchange in tuple(self._exchanges):
+                exchange.look()
+            self._start()
+
+
+class Exchange:
+    """A request and its answer.
+
+    Attributes:
+        headers: of the request, by lower-case name; the last one of a name given twice.
+        request_id: to find the request in the log; the client's, or made here.
+        begun_s: when it began to be answered, of ``time.perf_counter``.
+        deadline: until when it must be answered, in the loop's time.
+        answer: set by the endpoint.
+    """
+
+    def __init__(self, scope: Scope, receive: Receive, watch: Watch, timeout_s: float) -> None:
+        self.scope = scope
+        self.headers: dict[bytes, bytes] = dict(scope["headers"])
+        self.request_id = f"{_id_prefix}-{next(_id_numbers)}".encode()
+        self.begun_s = time.perf_counter()
+        loop = asyncio.get_running_loop()
+        started: float | None = scope["state"].get(STARTED)
+        self.deadline = (loop.time() if started is None else started) + timeout_s
+        self.answer: Answer | None = None
+        self._loop = loop
+        self._receive = receive
+        self._watch = watch
+        self._task = asyncio.current_task()
+        self._body_complete = False
+        self._interrupted = False
+        self._looks = 0
+        self._disconnect: asyncio.Task[None] | None = None
+
+    def take_request_id(self) -> None:
+        """Take the client's own id of the request, if it gave one.
+
+        Raises:
+            InvalidRequest: it is too long, or would not do in a log.
+        """
+        given = self.headers.get(b"x-request-id")
+        if given is None:
+            return
+        if not _REQUEST_ID.fullmatch(given):
+            raise InvalidRequest("X-Request-ID must be 1 to 128 visible ASCII characters")
+        self.request_id = given
+
+    def remaining_s(self) -> float:
+        """Seconds that are left for the answer, in hundredths, as a message may name them."""
+        return max(0, int((self.deadline - self._loop.time()) * 100 + 0.5)) / 100
+
+    async def read_body(self, max_bytes: int) -> bytes:
+        """Read the request's body.
+
+        Args:
+            max_bytes: that it may have.
+
+        Raises:
+            TooLarge: it has more; it is not read to its end.
+            HTTPException: 408, it comes too slowly; 415, it is compressed.
+            ClientDisconnectedError: the client closed the connection.
+        """
+        encoding = self.headers.get(b"content-encoding", b"identity").lower()
+        if encoding != b"identity":
+            raise HTTPException(415, "this server reads no compressed bodies; send it as it is")
+        if int(self.headers.get(b"content-length", 0)) > max_bytes:
+            raise _too_large(max_bytes)
+        self._watch.add(self)
+        try:
+            return await self._read_messages(max_bytes)
+        except asyncio.CancelledError:
+            if not self._interrupted:
+                raise
+            self._resume()
+            raise HTTPException(408, "the request came too slowly; send it whole at once") from None
+        finally:
+            self._watch.discard(self)
+
+    async def while_connected(self, work: Awaitable[_Result]) -> _Result:
+        """Wait for work, and cancel it when the client closes the connection.
+
+        Raises:
+            ClientDisconnectedError: it did.
+        """
+        self._looks = 0
+        self._watch.add(self)
+        try:
+            return await work
+        except asyncio.CancelledError:
+            if not self._interrupted:
+                raise
+            self._resume()
+            raise ClientDisconnectedError(_GONE) from None
+        finally:
+            self._watch.discard(self)
+            if self._disconnect is not None:
+                self._disconnect.cancel()
+
+    def look(self) -> None:
+        """Interrupt a body that comes too slowly; watch the connection of one that takes long."""
+        if not self._body_complete:
+            if self._loop.time() >= self.deadline:
+                self._interrupt()
+            return
+        self._looks += 1
+        if self._looks == 2:  # the first look may be right after the start
+            self._disconnect = self._loop.create_task(self._interrupt_at_disconnect())
+
+    async def send_answer(self, send: Send, answer: Answer) -> None:
+        """Send the answer."""
+        close = answer.status in (408, 413)
+        headers = [
+            (b"content-type", answer.content_type),
+            (b"content-length", b"%d" % len(answer.body)),
+            (b"x-request-id", self.request_id),
+            *answer.headers,
+        ]
+        if close:
+            headers.append((b"connection", b"close"))
+        start: dict[str, Any] = {
+            "type": "http.response.start",
+            "status": answer.status,
+            "headers": headers,
+        }
+        await send(start)
+        await send({"type": "http.response.body", "body": answer.body, "more_body": close})
+        if close:
+            await self._linger()
+            await send({"type": "http.response.body"})
+
+    async def _read_messages(self, max_bytes: int) -> bytes:
+        parts = []
+        size = 0
+        while not self._body_complete:
+            message = await self._receive()
+            if message["type"] == "http.disconnect":
+                raise ClientDisconnectedError(_GONE)
+            part: bytes = message.get("body", b"")
+            self._body_complete = not message.get("more_body", False)
+            parts.append(part)
+            size += len(part)
+            if size > max_bytes:
+                raise _too_large(max_bytes)
+        return parts[0] if len(parts) == 1 else b"".join(parts)
+
+    async def _interrupt_at_disconnect(self) -> None:
+        while (await self._receive())["type"] != "http.disconnect":
+            pass
+        self._interrupt()
+
+    def _interrupt(self) -> None:
+        assert self._task is not None
+        self._interrupted = True
+        self._task.cancel()
+
+    def _resume(self) -> None:
+        assert self._task is not None
+        self._interrupted = False
+        self._task.uncancel()
+
+    async def _linger(self) -> None:
+        with suppress(TimeoutError):
+            async with asyncio.timeout(_LINGER_S):
+                while not self._body_complete:
+                    self._body_complete = not (await self._receive()).get("more_body", False)
+
+
+def _too_large(max_bytes: int) -> TooLarge:
+    return TooLarge(
+        f"the body is larger than {max_bytes} bytes; send less, or raise --max-request-bytes"
+    )
