@@ -13,7 +13,7 @@ NOTES = """\
 Each row is a process of its own. *Memory* is what belongs to the process alone (unique set size),
 in MB of a million bytes, beyond what it had before the first task; *opened* before any request,
 *used* after each task has answered one text of 24 tokens and a batch of 16 texts of 128. *A further
-task* is the memory after the first task, used, taken from that of all, for each of the others.
+task* is what opening and using all others added, for each of them.
 *Load* is the time to open a session, hashes and tokenizer included. A request is one text of 24
 tokens, through the session alone: again and again to the *same* task, or each to *any* task, in
 turns of ten; medians, with the 95th percentile in parentheses. *Threads* are all of the process'

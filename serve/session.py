@@ -92,7 +92,8 @@ class Session:
     def encode(self, texts: Sequence[str], pairs: Sequence[str] | None = None) -> list[Encoding]:
         """Tokenise texts (or pairs), cut at the model's ``max_length``, not padded."""
         inputs = list(texts) if pairs is None else list(zip(texts, pairs, strict=True))
-        return list(self._tokenizer.encode_batch(inputs))
+        # "fast" leaves out offsets, which nobody reads.
+        return list(self._tokenizer.encode_batch_fast(inputs))
 
     def collate(self, rows: Sequence[Encoding | TokenRow]) -> dict[str, NDArray[np.int64]]:
         """Pad rows to the longest of them: input name -> int64 [batch, sequence]."""
@@ -175,7 +176,9 @@ def open_session(
     onnxruntime = import_onnxruntime()
     manifest = read_exported(directory)
     path = directory / MODEL_FILE
-    files = [path] if manifest.data_sha256 is None else [path, directory / DATA_FILE]
+    files = [path, directory / TOKENIZER_FILE]
+    if manifest.data_sha256 is not None:
+        files.append(directory / DATA_FILE)
     before = [_identity(file) for file in files]
     _check_hash(path, manifest.model_sha256)
     if manifest.data_sha256 is not None:

@@ -78,7 +78,6 @@ class Batcher:
         self._row_s = 0.0  # recent mean time of a row
 
         # The loop's own.
-        self._answers: set[asyncio.Future[NDArray[np.float32]]] = set()
         self._is_start_due = False
         self._timer: asyncio.TimerHandle | None = None
         self._is_closed = False
@@ -129,7 +128,6 @@ class Batcher:
         if is_idle and not self._is_start_due:
             self._is_start_due = True
             loop.call_soon(self._start, loop)
-        self._answers.add(job.answer)
         try:
             return await job.answer
         except asyncio.CancelledError:
@@ -137,13 +135,7 @@ class Batcher:
                 self._queue.remove(job.waiting)
             raise
         finally:
-            self._answers.discard(job.answer)
             job.waiting.clear()  # a cycle, which would keep the model until the next collection
-
-    async def drain(self) -> None:
-        """Return when every submitted request has its answer."""
-        while self._answers:
-            await asyncio.wait(self._answers)
 
     def close(self) -> None:
         """Refuse what waits and what comes, finish the batches that run, and end the threads."""

@@ -10,6 +10,7 @@ from tritonclient.grpc import service_pb2 as messages
 from serve.server.errors import InvalidRequest, TooLarge
 from serve.server.protocol import (
     DTYPES,
+    MAX_TENSORS,
     IndexEntry,
     InferRequest,
     InferResponse,
@@ -61,6 +62,11 @@ def read_infer_request(message: Any, *, max_texts: int) -> InferRequest:
     """
     entries = message.inputs
     raw = message.raw_input_contents
+    if max(len(entries), len(message.outputs)) > MAX_TENSORS:
+        raise InvalidRequest(
+            f"{len(entries)} inputs and {len(message.outputs)} outputs; a request has at most "
+            f"{MAX_TENSORS} of each"
+        )
     if raw and len(raw) != len(entries):
         raise InvalidRequest(
             f"{len(entries)} inputs and {len(raw)} raw_input_contents; give one for each"
@@ -82,13 +88,13 @@ def read_infer_request(message: Any, *, max_texts: int) -> InferRequest:
         if name in inputs:
             raise InvalidRequest(f"the input {name!r} is given twice")
         inputs[name] = tensor
-    outputs: dict[str, None] = {}  # in order; a list would take long to look through
+    outputs: list[str] = []
     for entry in message.outputs:
         name = entry.name
         _check_parameters(name, entry.parameters)
         if name in outputs:
             raise InvalidRequest(f"the output {name!r} is asked for twice")
-        outputs[name] = None
+        outputs.append(name)
     return InferRequest(
         message.model_name, message.model_version, message.id, inputs, tuple(outputs)
     )

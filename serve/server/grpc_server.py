@@ -44,6 +44,9 @@ __all__ = ["GrpcServer"]
 # Clients take 8 KiB of metadata, which the message of an error is part of.
 _MAX_DETAILS = 500
 
+# What is logged in any case, as HTTP's statuses from 500 on are.
+_FAILURES = ("INTERNAL", "UNAVAILABLE", "DEADLINE_EXCEEDED")
+
 # When it stops, gRPC cancels calls that have arrived and not begun, and clients take CANCELLED for
 # an answer. So for so long calls are still taken, held, and then told to go elsewhere.
 _FAREWELL_S = 0.1
@@ -122,6 +125,7 @@ class GrpcServer:
                 ("grpc.so_reuseport", 0),  # else a second server takes half the calls, in silence
                 ("grpc.max_receive_message_length", self._config.max_request_bytes),
                 ("grpc.keepalive_time_ms", 60_000),  # finds clients that vanished without a word
+                ("grpc.max_allowed_incoming_connections", self._config.max_connections),
             ],
             maximum_concurrent_rpcs=self._config.max_connections,
         )
@@ -202,26 +206,30 @@ class GrpcServer:
                 details = f"the server failed; its log says more of request {request_id}"
             finally:
                 if method != self._check:  # probes would fill the log
-                    self._record(name, call, request_id, status, time.perf_counter() - start)
+                    seconds = time.perf_counter() - start
+                    self._record(name, call, request_id, status, details, seconds)
             if status != "OK":
                 await _abort(context, status, details, request_id, retry_after_s)
             return encoded
 
         return answer
 
-    def _record(self, name: str, call: _Call, request_id: str, status: str, seconds: float) -> None:
+    def _record(
+        self, name: str, call: _Call, request_id: str, status: str, details: str, seconds: float
+    ) -> None:
         self._service.metrics.request("grpc", call.model, status, seconds)
-        if self._config.log_requests:
-            log(
-                logging.INFO,
-                "request",
-                request_id=request_id,
-                protocol="grpc",
-                method=name,
-                model=call.model,
-                status=status,
-                duration_ms=round(seconds * 1000.0, 3),
-            )
+        if self._config.log_requests or status in _FAILURES:
+            fields: dict[str, object] = {
+                "request_id": request_id,
+                "protocol": "grpc",
+                "method": name,
+                "model": call.model,
+                "status": status,
+                "duration_ms": round(seconds * 1000.0, 3),
+            }
+            if details:
+                fields["error"] = details[:_MAX_DETAILS]
+            log(logging.ERROR if status == "INTERNAL" else logging.INFO, "request", **fields)
 
     async def _read(self, read: Callable[[bytes], Any], context: Any, call: _Call) -> Any:
         try:

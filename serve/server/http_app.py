@@ -21,7 +21,7 @@ from serve.server.http_bodies import (
     JsonRepositoryRequest,
 )
 from serve.server.http_codec import decode_infer_request, decode_json, encode_infer_response
-from serve.server.http_exchange import Answer, Exchange, Watch
+from serve.server.http_exchange import Answer, BodyBudget, Exchange, Watch
 from serve.server.logs import log
 from serve.server.openapi import openapi_document
 from serve.server.page import PAGE, PAGE_HEADERS
@@ -30,9 +30,12 @@ from serve.server.service import Service
 __all__ = ["create_http_app"]
 
 # Load balancers and browsers bring no token; the page asks for it.
-_OPEN_PATHS = frozenset({"/", "/v2/health/live", "/v2/health/ready"})
+_PROBES = frozenset({"/v2/health/live", "/v2/health/ready"})
+_OPEN_PATHS = _PROBES | {"/"}
 _RETRY_AFTER_S = 1
 _MAX_ERROR_CHARS = 1000
+# Requests of the largest size that may be read at once.
+_LARGE_REQUESTS = 16
 _MAX_LOGGED_CHARS = 200
 
 _Handler = Callable[[Exchange], Awaitable[Answer]]
@@ -112,7 +115,8 @@ class _Application:
         seconds = time.perf_counter() - exchange.begun_s
         model = self._known_model(exchange, status)
         self._service.metrics.request("http", model, str(status), seconds)
-        if self._log_requests or status >= 500:
+        is_probe = exchange.scope["path"] in _PROBES  # these would fill the log
+        if (self._log_requests or status >= 500) and not is_probe:
             fields: dict[str, object] = {
                 "request_id": exchange.request_id.decode(),
                 "protocol": "http",
@@ -142,6 +146,7 @@ class _Handlers:
     def __init__(self, service: Service) -> None:
         self._service = service
         self._max_bytes = service.config.max_request_bytes
+        self._budget = BodyBudget(_LARGE_REQUESTS * service.config.max_request_bytes)
         self._openapi = _ENCODER.encode(openapi_document())
 
     def routes(self) -> list[Route]:
@@ -168,14 +173,16 @@ class _Handlers:
         ]
 
     async def infer(self, exchange: Exchange) -> Answer:
-        body = await exchange.read_body(self._max_bytes)
+        body = await exchange.read_body(self._max_bytes, self._budget)
         parameters = exchange.scope["path_params"]
         request, binary = decode_infer_request(
             parameters["model"],
             parameters.get("version", ""),
             body,
             exchange.headers.get(b"inference-header-content-length"),
+            max_texts=self._service.config.max_request_texts,
         )
+        del body  # not to be kept while the request waits
         work = self._service.infer(request, timeout_s=exchange.remaining_s())
         response = await exchange.while_connected(work)
         content, json_length = encode_infer_response(response, binary)
@@ -233,7 +240,7 @@ class _Handlers:
         return Answer(200, PAGE, b"text/html; charset=utf-8", PAGE_HEADERS)
 
     async def _repository_request(self, exchange: Exchange) -> JsonRepositoryRequest:
-        body = await exchange.read_body(self._max_bytes)
+        body = await exchange.read_body(self._max_bytes, self._budget)
         if not body:
             return JsonRepositoryRequest()
         return decode_json(_REPOSITORY_REQUEST, body, "the body")

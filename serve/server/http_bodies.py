@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import msgspec
 
-from serve.server.protocol import DTYPES
+from serve.server.protocol import DTYPES, MAX_TENSORS
 
 __all__ = [
     "DATATYPES",
@@ -73,8 +73,8 @@ class JsonRequestParameters(msgspec.Struct, gc=False):
 class JsonInferRequest(msgspec.Struct):
     """An inference request."""
 
-    inputs: Annotated[list[JsonInput], msgspec.Meta(min_length=1)]
-    outputs: list[JsonRequestedOutput] = []
+    inputs: Annotated[list[JsonInput], msgspec.Meta(min_length=1, max_length=MAX_TENSORS)]
+    outputs: Annotated[list[JsonRequestedOutput], msgspec.Meta(max_length=MAX_TENSORS)] = []
     id: str = ""
     parameters: JsonRequestParameters | None = None
 

@@ -52,7 +52,12 @@ _ENCODER = msgspec.json.Encoder()
 
 
 def decode_infer_request(
-    model: str, version: str, body: bytes, json_length: bytes | None
+    model: str,
+    version: str,
+    body: bytes,
+    json_length: bytes | None,
+    *,
+    max_texts: int | None = None,
 ) -> tuple[InferRequest, BinaryOutputs]:
     """Read the body of an inference request.
 
@@ -61,9 +66,11 @@ def decode_infer_request(
         version: the model's version, from the path; may be empty.
         body: the whole body.
         json_length: the header Inference-Header-Content-Length, if there is one.
+        max_texts: elements that a BYTES tensor in binary may have.
 
     Raises:
         InvalidRequest: the body is not such a request.
+        TooLarge: a BYTES tensor in binary has more elements than ``max_texts``.
     """
     binary = memoryview(b"")
     if json_length is not None:
@@ -84,9 +91,8 @@ def decode_infer_request(
                     f"{len(binary) - position} bytes follow the JSON; check the header "
                     "Inference-Header-Content-Length"
                 )
-            tensor = decode_raw(
-                given.name, given.datatype, given.shape, binary[position : position + size]
-            )
+            data = binary[position : position + size]
+            tensor = decode_raw(given.name, given.datatype, given.shape, data, max_texts=max_texts)
             position += size
         if given.name in inputs:
             raise InvalidRequest(f"input {given.name} is given twice")

@@ -12,9 +12,9 @@ from typing import Any, NamedTuple, TypeVar
 from starlette.exceptions import HTTPException
 from starlette.types import Receive, Scope, Send
 
-from serve.server.errors import InvalidRequest, RequestError, TooLarge
+from serve.server.errors import InvalidRequest, Overloaded, RequestError, TooLarge
 
-__all__ = ["STARTED", "Answer", "ClientDisconnectedError", "Exchange", "Watch"]
+__all__ = ["STARTED", "Answer", "BodyBudget", "ClientDisconnectedError", "Exchange", "Watch"]
 
 # Key in the scope's state: when the request's first byte came, in the loop's time.
 STARTED = "started"
@@ -46,6 +46,34 @@ class Answer(NamedTuple):
     body: bytes
     content_type: bytes = b"application/json"
     headers: Sequence[tuple[bytes, bytes]] = ()
+
+
+class BodyBudget:
+    """How many bytes of bodies all requests together may be reading.
+
+    Args:
+        max_bytes: that may be held at once.
+    """
+
+    def __init__(self, max_bytes: int) -> None:
+        self._max_bytes = max_bytes
+        self._held = 0
+
+    def take(self, size: int) -> None:
+        """Hold so many bytes more.
+
+        Raises:
+            Overloaded: there would be too many.
+        """
+        if self._held + size > self._max_bytes:
+            raise Overloaded(
+                "too many large requests are being read; come back later", retry_after_s=1
+            )
+        self._held += size
+
+    def give_back(self, size: int) -> None:
+        """Hold so many bytes less."""
+        self._held -= size
 
 
 class Watch:
@@ -123,13 +151,15 @@ class Exchange:
         """Seconds that are left for the answer, in hundredths, as a message may name them."""
         return max(0, int((self.deadline - self._loop.time()) * 100 + 0.5)) / 100
 
-    async def read_body(self, max_bytes: int) -> bytes:
+    async def read_body(self, max_bytes: int, budget: BodyBudget) -> bytes:
         """Read the request's body.
 
         Args:
             max_bytes: that it may have.
+            budget: of all requests; what is read here counts until it is complete.
 
         Raises:
+            Overloaded: the budget is used up.
             TooLarge: it has more; it is not read to its end.
             HTTPException: 408, it comes too slowly; 415, it is compressed.
             ClientDisconnectedError: the client closed the connection.
@@ -137,11 +167,12 @@ class Exchange:
         encoding = self.headers.get(b"content-encoding", b"identity").lower()
         if encoding != b"identity":
             raise HTTPException(415, "this server reads no compressed bodies; send it as it is")
-        if int(self.headers.get(b"content-length", 0)) > max_bytes:
+        # The parser has refused what is no number; int() refuses thousands of zeros before one.
+        if int(self.headers.get(b"content-length", b"0").lstrip(b"0") or b"0") > max_bytes:
             raise _too_large(max_bytes)
         self._watch.add(self)
         try:
-            return await self._read_messages(max_bytes)
+            return await self._read_messages(max_bytes, budget)
         except asyncio.CancelledError:
             if not self._interrupted:
                 raise
@@ -202,19 +233,23 @@ class Exchange:
             await self._linger()
             await send({"type": "http.response.body"})
 
-    async def _read_messages(self, max_bytes: int) -> bytes:
+    async def _read_messages(self, max_bytes: int, budget: BodyBudget) -> bytes:
         parts = []
         size = 0
-        while not self._body_complete:
-            message = await self._receive()
-            if message["type"] == "http.disconnect":
-                raise ClientDisconnectedError(_GONE)
-            part: bytes = message.get("body", b"")
-            self._body_complete = not message.get("more_body", False)
-            parts.append(part)
-            size += len(part)
-            if size > max_bytes:
-                raise _too_large(max_bytes)
+        try:
+            while not self._body_complete:
+                message = await self._receive()
+                if message["type"] == "http.disconnect":
+                    raise ClientDisconnectedError(_GONE)
+                part: bytes = message.get("body", b"")
+                self._body_complete = not message.get("more_body", False)
+                budget.take(len(part))
+                parts.append(part)
+                size += len(part)
+                if size > max_bytes:
+                    raise _too_large(max_bytes)
+        finally:
+            budget.give_back(sum(map(len, parts)))
         return parts[0] if len(parts) == 1 else b"".join(parts)
 
     async def _interrupt_at_disconnect(self) -> None:

@@ -94,6 +94,12 @@ class HttpProtocol(HttpToolsProtocol):
         super().data_received(data)
         if self._head_bytes > _MAX_HEAD_BYTES:
             self._refuse(431, f"the headers are longer than {_MAX_HEAD_BYTES} bytes")
+        elif self._is_idle() and self.timeout_keep_alive_task is None:
+            # uvicorn stops the timer at each byte; the rest of a request that was answered early,
+            # or line ends between requests, must not keep the connection for good.
+            self.timeout_keep_alive_task = self.loop.call_later(
+                self.timeout_keep_alive, self.timeout_keep_alive_handler
+            )
 
     def on_message_begin(self) -> None:
         """Note when the request began."""
@@ -151,6 +157,10 @@ class HttpProtocol(HttpToolsProtocol):
         """Refuse what is not HTTP, in the form of all our errors."""
         self._refuse(400, "this is not HTTP/1.1")
 
+    def _is_idle(self) -> bool:
+        answered = self.cycle is not None and self.cycle.response_complete
+        return answered and self._owing_since is None and not self.transport.is_closing()
+
     def _refuse(self, status: int, message: str) -> None:
         if self.transport.is_closing():
             return
@@ -169,12 +179,16 @@ def _response(status: int, message: str) -> bytes:
 
 
 async def _refuse_connection(scope: Scope, receive: Receive, send: Send) -> None:
-    body = msgspec.json.encode({"error": "too many connections; come back later"})
+    status = 503
+    content: dict[str, object] = {"error": "too many connections; come back later"}
+    if scope["path"] == "/v2/health/live":  # busy is not dead: nobody is to start it anew
+        status, content = 200, {"live": True}
+    body = msgspec.json.encode(content)
     headers = [
         (b"content-type", b"application/json"),
         (b"content-length", b"%d" % len(body)),
         (b"retry-after", b"1"),
         (b"connection", b"close"),
     ]
-    await send({"type": "http.response.start", "status": 503, "headers": headers})
+    await send({"type": "http.response.start", "status": status, "headers": headers})
     await send({"type": "http.response.body", "body": body})

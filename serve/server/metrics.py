@@ -104,7 +104,10 @@ class Metrics:
         Returns:
             Body and content type: OpenMetrics where the client takes it, else Prometheus' own.
         """
-        encoder, content_type = choose_encoder(accept or "")
+        try:
+            encoder, content_type = choose_encoder(accept or "")
+        except (TypeError, ValueError):  # the version that the client wants is no number
+            encoder, content_type = choose_encoder("")
         return encoder(self._registry), content_type
 
     def request(self, protocol: str, model: str, code: str, seconds: float) -> None:

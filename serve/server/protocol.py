@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 __all__ = [
     "DTYPES",
+    "MAX_TENSORS",
     "IndexEntry",
     "InferRequest",
     "InferResponse",
@@ -37,6 +38,10 @@ DTYPES: Mapping[str, np.dtype[Any]] = {
     "FP32": np.dtype(np.float32),
     "FP64": np.dtype(np.float64),
 }
+
+# Inputs, and outputs asked for, of one request: more than any model has. Reading a message full of
+# them would take seconds, in which nobody else is answered.
+MAX_TENSORS = 16
 
 
 @dataclass(frozen=True)

@@ -41,6 +41,7 @@ class _Slot:
         is_loading: whether a load runs.
         is_unloaded: whether somebody unloaded it, so that watching leaves it alone.
         is_missing: whether the directory was not there when last looked for.
+        next_load: a load by name that has not begun; further callers wait for it, too.
         lock: held by whatever changes the model.
     """
 
@@ -51,6 +52,7 @@ class _Slot:
     is_loading: bool = False
     is_unloaded: bool = False
     is_missing: bool = False
+    next_load: asyncio.Task[None] | None = None
     lock: asyncio.Lock = field(default_factory=asyncio.Lock)
 
     def entry(self) -> IndexEntry:
@@ -155,8 +157,10 @@ class Repository:
         slot = self._slots.get(name)
         if slot is None:
             raise _unknown(name)
+        if slot.next_load is None:
+            slot.next_load = asyncio.create_task(self._load(slot))
         try:
-            await self._change(self._load(slot))
+            await self._change(slot.next_load)
         except Exception as error:
             raise Unavailable(f"model {name} cannot be loaded: {slot.reason}") from error
 
@@ -169,6 +173,7 @@ class Repository:
         slot = self._slots.get(name)
         if slot is None:
             raise _unknown(name)
+        slot.next_load = None  # whoever loads from now on wants it loaded after this
         await self._change(self._unload(slot))
 
     async def watch(self) -> None:
@@ -206,6 +211,7 @@ class Repository:
         """Load a model and put it in the place of the former one; logs and counts what happens."""
         name = slot.place.name
         async with slot.lock:
+            slot.next_load = None  # whoever asks from now on wants what the files are then
             slot.is_loading = True
             slot.is_unloaded = False
             try:

@@ -1,5 +1,6 @@
 """One loaded model as the server sees it: request tensors -> rows -> logits -> answer tensors."""
 
+import math
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -226,7 +227,9 @@ def _metadata(name: str, session: Session) -> ModelMetadata:
         "method": manifest.method,
         "density": manifest.density,
         "base_model_type": manifest.base_model.model_type,
-        "model_bytes": (session.directory / MODEL_FILE).stat().st_size,
+        "model_bytes": sum(
+            file.stat().st_size for file in session.directory.glob(f"{MODEL_FILE}*")
+        ),
         "model_sha256": manifest.model_sha256,
         "load_ms": round(session.load_ms, 1),
     }
@@ -284,6 +287,11 @@ def _check_range(name: str, values: NDArray[np.int64], end: int) -> None:
 
 
 def _softmax(logits: NDArray[np.float32]) -> NDArray[np.float32]:
-    powers = np.exp((logits - logits.max(axis=1, keepdims=True)).astype(np.float64))
-    shares: NDArray[np.float32] = (powers / powers.sum(axis=1, keepdims=True)).astype(np.float32)
-    return shares
+    # Not numpy: for the few labels of a few texts its calls take longer than their work.
+    shares = []
+    for row in logits.tolist():
+        largest = max(row)
+        powers = [math.exp(logit - largest) for logit in row]
+        total = sum(powers)
+        shares.append([power / total for power in powers])
+    return np.array(shares, dtype=np.float32)

@@ -156,15 +156,20 @@ def test_an_open_session_needs_its_files_no_more(
     np.testing.assert_array_equal(session.logits(TEXTS * 9)[: len(TEXTS)], before)
 
 
+@pytest.mark.parametrize("file", ["model.onnx", "tokenizer.json"])
 def test_a_model_that_is_replaced_while_it_is_read_is_refused(
-    make_model: MakeModel, tmp_path: Path, shared: SharedRuntime, monkeypatch: pytest.MonkeyPatch
+    make_model: MakeModel,
+    tmp_path: Path,
+    shared: SharedRuntime,
+    monkeypatch: pytest.MonkeyPatch,
+    file: str,
 ) -> None:
     directory = make_model(tmp_path / "model")
     other = make_model(tmp_path / "other", scale=-1.0)
     configure = SharedRuntime.configure
 
     def replace(self: SharedRuntime, *arguments: Any, **settings: Any) -> None:
-        (other / "model.onnx").replace(directory / "model.onnx")
+        (other / file).replace(directory / file)
         configure(self, *arguments, **settings)
 
     monkeypatch.setattr(SharedRuntime, "configure", replace)

@@ -346,25 +346,6 @@ def test_a_request_that_can_never_fit_is_told_so(model: FakeModel) -> None:
     asyncio.run(main())
 
 
-def test_draining_waits_for_all_answers(model: FakeModel) -> None:
-    async def main() -> None:
-        async with batcher(max_batch_size=1) as batching:
-            model.gate.clear()
-            submits = [batching.submit(as_model(model), [row(token)]) for token in range(3)]
-            tasks = [asyncio.create_task(submit) for submit in submits]
-            await asyncio.sleep(0)
-            draining = asyncio.create_task(batching.drain())
-            await until(model.started)
-            assert not draining.done()
-            model.gate.set()
-            await draining
-            assert len(model.batches) == 3
-            await asyncio.gather(*tasks)
-            await batching.drain()
-
-    asyncio.run(main())
-
-
 def test_closing_answers_what_runs_and_refuses_the_rest(model: FakeModel) -> None:
     async def main() -> None:
         async with batcher(max_batch_size=1) as batching:

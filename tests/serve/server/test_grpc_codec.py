@@ -21,6 +21,7 @@ from serve.server.grpc_codec import (
 )
 from serve.server.protocol import (
     DTYPES,
+    MAX_TENSORS,
     IndexEntry,
     InferRequest,
     InferResponse,
@@ -244,6 +245,14 @@ def contents(datatype: str, field: str, elements: list[Any], shape: list[int]) -
     [
         (lambda: with_input(name="text", datatype="BYTES", shape=[0]), "'text' is given twice"),
         (lambda: asking("label", "label"), "output 'label' is asked for twice"),
+        (
+            lambda: asking(*map(str, range(MAX_TENSORS + 1))),
+            "1 inputs and 17 outputs; a request has at most 16 of each",
+        ),
+        (
+            lambda: messages.ModelInferRequest(inputs=[text_request().inputs[0]] * 17),
+            "17 inputs and 0 outputs",
+        ),
         (lambda: asking("label", classification=3), "not have the parameter classification"),
         (in_shared_memory, "not have the parameter shared_memory_region"),
         (lambda: also_raw(text_request(b"good"), b""), "contents beside raw_input_contents"),

@@ -339,6 +339,20 @@ def test_more_calls_at_once_than_allowed_are_refused(model: Path) -> None:
     with_stub(scenario, model, max_connections=1)
 
 
+def test_connections_beyond_the_limit_are_closed(model: Path) -> None:
+    async def scenario() -> None:
+        async with serving(model, load=False, max_connections=2) as running:
+            opened = [await asyncio.open_connection("127.0.0.1", running.port) for _ in range(3)]
+            async with asyncio.timeout(30):
+                heard = [await reader.read(1) for reader, _ in opened]
+            for _, writer in opened:
+                writer.close()
+        # HTTP/2 begins with the server's settings.
+        assert sorted(heard) == [b"", b"\0", b"\0"]
+
+    asyncio.run(scenario())
+
+
 def test_only_the_token_opens_the_server_and_health_needs_none(model: Path) -> None:
     async def scenario() -> None:
         async with (
@@ -434,17 +448,29 @@ def test_a_request_is_found_in_the_log_by_its_id(
     assert (by_id["abc-1"]["status"], by_id["abc-1"]["model"]) == ("OK", "words")
     assert (by_id["abc-1"]["protocol"], by_id["abc-1"]["method"]) == ("grpc", "ModelInfer")
     assert by_id["abc-2"]["status"] == "NOT_FOUND"
+    assert by_id["abc-2"]["error"].startswith("no model 'x'")
+    assert "error" not in by_id["abc-1"]
 
 
 def test_requests_are_not_logged_where_that_is_off(
     model: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    async def scenario(_: Running, stub: Any) -> None:
+    async def scenario(running: Running, stub: Any) -> None:
         await stub.ModelInfer(text_message("good"))
+        await refusal(stub.ModelInfer(text_message("good", model="x")))
+        await running.service.unload("words")
+        await refusal(stub.ModelInfer(text_message("good")))
 
     with caplog.at_level(logging.INFO, "smp_pipeline.serve"):
         with_stub(scenario, model, log_requests=False)
-    assert "request" not in [record.getMessage() for record in caplog.records]
+    # As over HTTP, what the server is to blame for is logged all the same.
+    (line,) = [
+        record.__dict__["fields"] for record in caplog.records if record.getMessage() == "request"
+    ]
+    assert (line["status"], line["error"]) == (
+        "UNAVAILABLE",
+        "model words is not loaded: unloaded",
+    )
 
 
 def test_requests_are_counted_without_a_label_for_invented_names(model: Path) -> None:

@@ -248,7 +248,7 @@ def test_more_connections_than_allowed_get_503_and_the_others_are_answered(
         statuses: list[int | None] = []
         for connection in connections:
             try:
-                statuses.append((await connection.ask("GET", "/v2/health/live")).status)
+                statuses.append((await connection.ask("GET", "/v2/health/ready")).status)
             except UnansweredError:
                 statuses.append(None)
         for connection in connections:

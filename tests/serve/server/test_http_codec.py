@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 from numpy.typing import NDArray
 
-from serve.server.errors import InvalidRequest
+from serve.server.errors import InvalidRequest, TooLarge
 from serve.server.http_codec import BinaryOutputs, decode_infer_request, encode_infer_response
 from serve.server.protocol import DTYPES, InferRequest, InferResponse, Tensor
 
@@ -155,6 +155,11 @@ def test_who_names_no_outputs_says_for_all_whether_they_are_binary() -> None:
         (b'{"extra": ' + b"[" * 100_000, "nested too deeply"),
         (b"{}", "missing required field `inputs`"),
         (b'{"inputs": []}', "Expected `array` of length >= 1"),
+        (request(*[tensor([1], [1])] * 17), r"Expected `array` of length <= 16 - at `\$.inputs`"),
+        (
+            request(tensor([1], [1]), outputs=[{"name": "a"}] * 17),
+            r"length <= 16 - at `\$.outputs`",
+        ),
         (request(tensor([1], [1])) + b"x", "trailing characters"),
         (request(tensor([1], [1]), id=1), r"Expected `str`, got `int` - at `\$.id`"),
         (request(tensor([1], [-1])), r"Expected `int` >= 0 - at `\$.inputs\[0\].shape\[0\]`"),
@@ -233,6 +238,13 @@ def test_binary_data_that_does_not_fit_is_refused(
 ) -> None:
     body = binary_request(datatype, shape, data, size)
     assert message in refusal(body, str(len(body) - len(data)).encode())
+
+
+def test_too_many_binary_texts_are_refused_before_they_are_read() -> None:
+    body = binary_request("BYTES", [3], b"\x01\0\0\0\xff" * 3)
+    json_length = str(len(body) - 15).encode()
+    with pytest.raises(TooLarge, match="3 texts; this server takes 2"):
+        decode_infer_request("m", "", body, json_length, max_texts=2)
 
 
 @pytest.mark.parametrize("header", [b"", b"-1", b"+1", b"1_0", b" 5", b"x", b"9" * 5000, b"10000"])

@@ -1,5 +1,6 @@
 import asyncio
 import json
+import select
 import socket
 import ssl
 import threading
@@ -177,6 +178,31 @@ def test_who_sends_no_whole_head_in_time_is_sent_away(model: Path) -> None:
         connection.close()
 
 
+def test_a_connection_that_rests_is_closed_whatever_came_after_the_answer(
+    model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("serve.server.http_server._KEEP_ALIVE_S", 0.3)
+    early = b"POST /nowhere HTTP/1.1\r\nhost: localhost\r\ncontent-length: 4\r\n\r\n"
+    with running(model) as front:
+        for request, status, rest in ((LIVE, b"200", b"\r\n"), (early, b"404", b"late")):
+            with front.open() as connection:
+                connection.settimeout(20)
+                connection.sendall(request)
+                assert connection.recv(4096).startswith(b"HTTP/1.1 %s " % status)
+                connection.sendall(rest)
+                assert read_all(connection) == b""
+
+
+def test_a_length_with_thousands_of_zeros_is_a_length(front: Front) -> None:
+    body = json.dumps(texts("good")).encode()
+    with front.open() as connection:
+        connection.sendall(
+            b"POST %s HTTP/1.1\r\nhost: localhost\r\ncontent-length: %s%d\r\n\r\n%s"
+            % (INFER.encode(), b"0" * 5000, len(body), body)
+        )
+        assert connection.recv(4096).startswith(b"HTTP/1.1 200 ")
+
+
 def test_connections_beyond_the_limit_are_refused_and_those_within_are_not(model: Path) -> None:
     with running(model, max_connections=3) as front:
         within = [front.connect() for _ in range(3)]
@@ -187,12 +213,37 @@ def test_connections_beyond_the_limit_are_refused_and_those_within_are_not(model
         assert refused.headers["retry-after"] == "1"
         assert refused.headers["connection"] == "close"
         assert refused.error() == "too many connections; come back later"
+        # Whoever looks after the process must not take a full server for a dead one.
+        assert front.ask("GET", "/v2/health/live").json() == {"live": True}
         for connection in within:
             assert front.ask("GET", "/v2", connection=connection).status == 200
             connection.close()
         end = time.monotonic() + 30
         while front.ask("GET", "/v2").status != 200:
             assert time.monotonic() < end
+
+
+def test_large_bodies_that_do_not_end_leave_room_for_small_ones(model: Path) -> None:
+    head = b"POST %s HTTP/1.1\r\nhost: localhost\r\ncontent-length: 1024\r\n\r\n" % INFER.encode()
+    with running(model, max_request_bytes=1024) as front:
+        opened = [front.open() for _ in range(32)]
+        for connection in opened:
+            connection.sendall(head + b" " * 1000)
+        refused = [connection for connection in opened if answered(connection)]
+        assert 0 < len(refused) <= 16
+        for connection in refused:
+            answer = connection.recv(4096)
+            assert answer.startswith(b"HTTP/1.1 429 ") and b"retry-after: 1" in answer
+        for connection in opened:
+            connection.close()
+        end = time.monotonic() + 30
+        while front.ask("POST", INFER, texts("good " * 100)).status != 200:
+            assert time.monotonic() < end
+
+
+def answered(connection: socket.socket) -> bool:
+    """Whether an answer comes within a moment."""
+    return bool(select.select([connection], [], [], 0.1)[0])
 
 
 class Deliberate(Service):

@@ -350,8 +350,10 @@ def test_a_corrupt_model_does_not_replace_a_good_one_and_a_new_one_loses_no_requ
     graph.write_bytes(graph.read_bytes()[:-7])
 
     def replace(directory: Path) -> None:
+        # The server has just looked. When it looks again there is no directory, for a moment.
+        time.sleep(0.75 * WATCH_S)
         served.rename(tmp_path / f"before-{directory.name}")
-        time.sleep(WATCH_S / 2)  # for a moment there is no directory
+        time.sleep(0.5 * WATCH_S)
         directory.rename(served)
 
     def index() -> dict[str, Any]:

@@ -89,5 +89,12 @@ def test_openmetrics_is_given_to_who_asks() -> None:
     body, content_type = metrics.render("application/openmetrics-text; version=1.0.0")
     assert content_type.startswith("application/openmetrics-text; version=1.0.0")
     assert body.endswith(b"# EOF\n")
-    body, content_type = metrics.render("text/html, */*;q=0.8")
-    assert content_type.startswith("text/plain; version=0.0.4")
+    for other in (
+        "text/html, */*;q=0.8",
+        "application/openmetrics-text; version=new",
+        "text/plain; version=1.x; escaping=none",
+        "text/plain; version=",
+    ):
+        body, content_type = metrics.render(other)
+        assert content_type.startswith("text/plain; version=0.0.4")
+        assert body

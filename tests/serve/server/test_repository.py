@@ -323,6 +323,33 @@ def test_loads_of_one_name_follow_each_other_and_of_two_names_meet(
     assert states(repository) == {"a": "READY", "b": "READY"}
 
 
+def test_callers_share_a_load_that_has_not_begun(
+    make_model: MakeModel,
+    make_repository: Callable[..., Repository],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    real = repository_module.open_session
+    loaded: list[str] = []
+
+    def open_and_note(directory: Path, **arguments: Any) -> Any:
+        loaded.append(directory.name)
+        return real(directory, **arguments)
+
+    repository = make_repository(make_model(tmp_path / "a"))
+
+    async def main() -> None:
+        await repository.load_all()
+        monkeypatch.setattr(repository_module, "open_session", open_and_note)
+        running = asyncio.create_task(repository.load("a"))
+        while not loaded:
+            await asyncio.sleep(0.001)
+        await asyncio.gather(running, *(repository.load("a") for _ in range(20)))
+
+    asyncio.run(main())
+    assert loaded == ["a", "a"]
+
+
 def test_a_load_goes_on_when_its_caller_is_gone(
     make_model: MakeModel, make_repository: Callable[..., Repository], tmp_path: Path
 ) -> None:
