@@ -2,12 +2,8 @@
 
 import asyncio
 import errno
-import itertools
 import logging
-import re
-import secrets
 import socket
-import ssl
 import time
 from collections.abc import Awaitable, Callable, Collection, Mapping
 from types import ModuleType
@@ -37,7 +33,9 @@ from serve.server.grpc_codec import (
     write_server_metadata,
 )
 from serve.server.logs import LOGGER, log
+from serve.server.request_ids import check_request_id, new_request_id
 from serve.server.service import Service
+from serve.server.tls import tls_context
 
 __all__ = ["GrpcServer"]
 
@@ -50,11 +48,6 @@ _FAILURES = ("INTERNAL", "UNAVAILABLE", "DEADLINE_EXCEEDED")
 # When it stops, gRPC cancels calls that have arrived and not begun, and clients take CANCELLED for
 # an answer. So for so long calls are still taken, held, and then told to go elsewhere.
 _FAREWELL_S = 0.1
-
-_REQUEST_ID = re.compile(r"[\x21-\x7e]{1,128}")
-
-_id_prefix = secrets.token_hex(6)
-_id_numbers = itertools.count(1)
 
 
 class _Call:
@@ -179,17 +172,19 @@ class GrpcServer:
         async def answer(_: Any, context: Any) -> bytes:
             start = time.perf_counter()
             given, authorization = _metadata(context)
-            is_refused = given is not None and _REQUEST_ID.fullmatch(given) is None
-            if given is None or is_refused:
-                request_id = f"{_id_prefix}-{next(_id_numbers)}"
-            else:
-                request_id = given
+            request_id, refusal = new_request_id(), None
+            if given is not None:
+                try:
+                    check_request_id(given)
+                    request_id = given
+                except InvalidRequest as error:
+                    refusal = error
             context.set_trailing_metadata((("x-request-id", request_id),))
             call = _Call(start + self._config.request_timeout_s)
             status, details, retry_after_s, encoded = "OK", "", None, b""
             try:
-                if is_refused:
-                    raise InvalidRequest("x-request-id must be 1 to 128 visible ASCII characters")
+                if refusal is not None:
+                    raise refusal
                 if token is not None:
                     check_token(authorization, token)
                 message = await self._read(read, context, call)
@@ -383,15 +378,7 @@ def _cannot_listen(config: ServeConfig, error: Exception) -> ConfigurationError:
 
 
 def _credentials(config: ServeConfig) -> Any:
+    tls_context(config)  # grpc prints what is wrong with them and does not raise it
     certificate, key = config.tls_certificate, config.tls_key
     assert certificate is not None and key is not None
-    try:
-        # grpc prints what is wrong with them and does not raise it.
-        # An empty password, or the terminal would be asked for one.
-        ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(certificate, key, password="")
-        return grpc.ssl_server_credentials([(key.read_bytes(), certificate.read_bytes())])
-    except OSError as error:  # ssl.SSLError is one
-        raise ConfigurationError(
-            f"--tls-certificate {certificate} and --tls-key {key} cannot be used: "
-            f"{error.strerror or error}; give a PEM certificate chain and its private key"
-        ) from error
+    return grpc.ssl_server_credentials([(key.read_bytes(), certificate.read_bytes())])

@@ -1,9 +1,6 @@
 """One HTTP request and its answer: limits on reading it, and an end to waiting in vain."""
 
 import asyncio
-import itertools
-import re
-import secrets
 import time
 from collections.abc import Awaitable, Sequence
 from contextlib import suppress
@@ -12,7 +9,8 @@ from typing import Any, NamedTuple, TypeVar
 from starlette.exceptions import HTTPException
 from starlette.types import Receive, Scope, Send
 
-from serve.server.errors import InvalidRequest, Overloaded, RequestError, TooLarge
+from serve.server.errors import Overloaded, RequestError, TooLarge
+from serve.server.request_ids import check_request_id, new_request_id
 
 __all__ = ["STARTED", "Answer", "BodyBudget", "ClientDisconnectedError", "Exchange", "Watch"]
 
@@ -24,12 +22,8 @@ _WATCH_PERIOD_S = 0.05
 # would see a broken connection instead of the answer.
 _LINGER_S = 2.0
 _GONE = "the client closed the connection"
-_REQUEST_ID = re.compile(rb"[\x21-\x7e]{1,128}")
 
 _Result = TypeVar("_Result")
-
-_id_prefix = secrets.token_hex(6)
-_id_numbers = itertools.count(1)
 
 
 class ClientDisconnectedError(RequestError):
@@ -119,7 +113,7 @@ class Exchange:
     def __init__(self, scope: Scope, receive: Receive, watch: Watch, timeout_s: float) -> None:
         self.scope = scope
         self.headers: dict[bytes, bytes] = dict(scope["headers"])
-        self.request_id = f"{_id_prefix}-{next(_id_numbers)}".encode()
+        self.request_id = new_request_id().encode()
         self.begun_s = time.perf_counter()
         loop = asyncio.get_running_loop()
         started: float | None = scope["state"].get(STARTED)
@@ -143,8 +137,7 @@ class Exchange:
         given = self.headers.get(b"x-request-id")
         if given is None:
             return
-        if not _REQUEST_ID.fullmatch(given):
-            raise InvalidRequest("X-Request-ID must be 1 to 128 visible ASCII characters")
+        check_request_id(given.decode("latin-1"))
         self.request_id = given
 
     def remaining_s(self) -> float:

@@ -5,7 +5,6 @@ import errno
 import functools
 import os
 import socket
-import ssl
 from typing import Any, cast
 
 import uvicorn
@@ -14,6 +13,7 @@ from starlette.types import ASGIApp
 from pipeline.config import ServeConfig
 from pipeline.errors import ConfigurationError
 from serve.server.http_protocol import ConnectionState, HttpProtocol
+from serve.server.tls import tls_context
 
 __all__ = ["HttpServer"]
 
@@ -55,7 +55,7 @@ class HttpServer:
             ConfigurationError: the address cannot be had, or the certificate cannot be used.
         """
         config = self._config
-        context = _tls_context(config)
+        context = tls_context(config)
         self._sockets = _bind(config.host, config.port)
         protocol = functools.partial(HttpProtocol, limits=config)
         self._server = _Server(
@@ -154,31 +154,3 @@ def _bind(host: str, port: int) -> list[socket.socket]:
             "take another, or --port 0 for a free one"
         ) from failure
     return sockets
-
-
-def _tls_context(config: ServeConfig) -> ssl.SSLContext | None:
-    certificate, key = config.tls_certificate, config.tls_key
-    if certificate is None or key is None:
-        return None
-    for flag, path in (("--tls-certificate", certificate), ("--tls-key", key)):
-        try:
-            path.read_bytes()
-        except OSError as error:
-            raise ConfigurationError(f"{flag} {path} cannot be read: {error.strerror}") from error
-    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-    try:
-        ssl.create_default_context(cafile=certificate)
-    except ssl.SSLError as error:
-        raise ConfigurationError(
-            f"--tls-certificate {certificate} holds no PEM certificate; give one, or a chain that "
-            "begins with the server's"
-        ) from error
-    try:
-        # Without a password of ours, OpenSSL would ask at the terminal.
-        context.load_cert_chain(certificate, key, password="")
-    except ssl.SSLError as error:
-        raise ConfigurationError(
-            f"--tls-key {key} is not the private key of --tls-certificate {certificate} "
-            f"({error.reason}); give it as PEM, not encrypted"
-        ) from error
-    return context

@@ -75,21 +75,6 @@ def test_localhost_is_an_address() -> None:
     assert start(host="localhost", port=0) > 0
 
 
-def test_what_is_no_certificate_or_key_is_named(certificate: Certificate, tmp_path: Path) -> None:
-    absent, garbage = tmp_path / "absent", tmp_path / "garbage"
-    garbage.write_bytes(b"\xff no PEM")
-    good, key = certificate
-    for cert_file, key_file, message in (
-        (absent, key, r"--tls-certificate .*absent cannot be read: No such file"),
-        (good, absent, r"--tls-key .*absent cannot be read: No such file"),
-        (garbage, key, r"--tls-certificate .*garbage holds no PEM certificate"),
-        (good, garbage, r"--tls-key .*garbage is not the private key of --tls-certificate"),
-        (good, good, r"--tls-key .* is not the private key"),
-    ):
-        with pytest.raises(ConfigurationError, match=message):
-            start(port=0, tls_certificate=cert_file, tls_key=key_file)
-
-
 def test_tls_is_spoken_with_a_certificate(model: Path, certificate: Certificate) -> None:
     with running(model, tls_certificate=certificate.certificate, tls_key=certificate.key) as front:
         front.tls = ssl.create_default_context(cafile=certificate.certificate)
