@@ -45,8 +45,6 @@ ENTRYPOINT ["smp-pipeline"]
 CMD ["--help"]
 
 FROM user AS runtime
-# grpc's own lines on stderr are no JSON.
-ENV GRPC_VERBOSITY=NONE
 COPY --from=install-runtime /opt/smp-pipeline /opt/smp-pipeline
 EXPOSE 8080 8081
 HEALTHCHECK --interval=10s --timeout=3s --start-period=60s \

@@ -200,7 +200,8 @@ class GrpcServer:
                 status = "INTERNAL"
                 details = f"the server failed; its log says more of request {request_id}"
             finally:
-                if method != self._check:  # probes would fill the log
+                if method not in (self._check, self._server_live, self._server_ready):
+                    # Probes would fill the log.
                     seconds = time.perf_counter() - start
                     self._record(name, call, request_id, status, details, seconds)
             if status != "OK":
@@ -255,7 +256,10 @@ class GrpcServer:
         return write_server_metadata(self._service.server_metadata())
 
     async def _model_ready(self, request: Any, _: _Call) -> Any:
-        ready = self._service.model_ready(request.name, request.version)
+        try:
+            ready = self._service.model_ready(request.name, request.version)
+        except NotFound:  # as Triton answers, whose clients raise at any other status
+            ready = False
         return messages.ModelReadyResponse(ready=ready)
 
     async def _model_metadata(self, request: Any, _: _Call) -> Any:

@@ -31,7 +31,7 @@ __all__ = ["create_http_app"]
 
 # Load balancers and browsers bring no token; the page asks for it.
 _PROBES = frozenset({"/v2/health/live", "/v2/health/ready"})
-_OPEN_PATHS = _PROBES | {"/"}
+_OPEN_PATHS = _PROBES | {"/", "/openapi.json"}
 _RETRY_AFTER_S = 1
 _MAX_ERROR_CHARS = 1000
 # Requests of the largest size that may be read at once.
@@ -122,6 +122,7 @@ class _Application:
                 "protocol": "http",
                 "method": exchange.scope["method"],
                 "path": exchange.scope["path"][:_MAX_LOGGED_CHARS],
+                "model": model,
                 "status": status,
                 "duration_ms": round(seconds * 1000.0, 3),
             }
@@ -248,8 +249,15 @@ class _Handlers:
 
 def _refuse_other_sites(exchange: Exchange) -> None:
     """Refuse what a page of another site has a visitor's browser post, such as an unload."""
+    if exchange.scope["method"] != "POST":
+        return
     site = exchange.headers.get(b"sec-fetch-site")
-    if site in (b"cross-site", b"same-site") and exchange.scope["method"] == "POST":
+    is_other = site in (b"cross-site", b"same-site")
+    origin = exchange.headers.get(b"origin")
+    if site is None and origin is not None:  # browsers say the site over TLS and to loopback only
+        hosts = (exchange.headers.get(b"host"), exchange.headers.get(b"x-forwarded-host"))
+        is_other = origin.partition(b"://")[2] not in hosts  # a page cannot set the second
+    if is_other:
         raise HTTPException(403, "this server takes no requests from pages of other sites")
 
 

@@ -55,6 +55,10 @@ class _Slot:
     next_load: asyncio.Task[None] | None = None
     lock: asyncio.Lock = field(default_factory=asyncio.Lock)
 
+    @property
+    def has_failed(self) -> bool:
+        return self.model is None and not self.is_unloaded
+
     def entry(self) -> IndexEntry:
         if self.model is not None:
             return IndexEntry(self.place.name, VERSION, "READY", self.reason)
@@ -120,8 +124,9 @@ class Repository:
         return self._slot(name, version).model is not None
 
     def ready(self) -> bool:
-        """Whether :meth:`load_all` has returned."""
-        return self._is_ready
+        """Whether :meth:`load_all` has returned, and not every model failed to load."""
+        slots = self._slots.values()
+        return self._is_ready and (not slots or not all(slot.has_failed for slot in slots))
 
     def index(self) -> list[IndexEntry]:
         """All models, by name, whether they answer or not."""

@@ -1,7 +1,6 @@
 """The server's life: listen, load, answer, and finish what was accepted when told to stop."""
 
 import asyncio
-import gc
 import logging
 import os
 import signal
@@ -87,11 +86,13 @@ async def serve_until(
         await _serve(repository, config, stop)
     finally:
         service.stop()
-        log(logging.INFO, "stopping")
+        if fronts:
+            log(logging.INFO, "stopping")
         await asyncio.gather(*(front.stop(config.shutdown_timeout_s) for front in fronts))
         batcher.close()
         repository.close()
-        log(logging.INFO, "stopped")
+        if fronts:
+            log(logging.INFO, "stopped")
 
 
 async def _serve(repository: Repository, config: ServeConfig, stop: asyncio.Event) -> None:
@@ -103,8 +104,11 @@ async def _serve(repository: Repository, config: ServeConfig, stop: asyncio.Even
         if not loading.done():
             return
         loading.result()
-        _collect_rarely()
-        log(logging.INFO, "ready", models=[entry.name for entry in repository.index()])
+        models = [entry.name for entry in repository.index() if entry.state == "READY"]
+        if repository.ready():
+            log(logging.INFO, "ready", models=models)
+        else:
+            log(logging.ERROR, "not ready: no model could be loaded")
         if config.watch_s > 0:
             tasks.append(asyncio.create_task(repository.watch()))
         await stopped
@@ -155,11 +159,6 @@ def _allow_connections(count: int) -> None:
         resource.setrlimit(resource.RLIMIT_NOFILE, (allowed, hard))
         if allowed < needed:
             log(logging.WARNING, "few open files allowed", allowed=allowed, needed=needed)
-
-
-def _collect_rarely() -> None:
-    """Keep the garbage collector off most requests, which leave no cycles behind."""
-    gc.set_threshold(50_000, 20, 50)
 
 
 def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop]:

@@ -21,7 +21,9 @@ def tls_context(config: ServeConfig) -> ssl.SSLContext | None:
         try:
             path.read_bytes()
         except OSError as error:
-            raise ConfigurationError(f"{flag} {path} cannot be read: {error.strerror}") from error
+            raise ConfigurationError(
+                f"{flag} {path} cannot be read: {error.strerror}; give a PEM file"
+            ) from error
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
     try:
         ssl.create_default_context(cafile=certificate)
@@ -36,6 +38,6 @@ def tls_context(config: ServeConfig) -> ssl.SSLContext | None:
     except ssl.SSLError as error:
         raise ConfigurationError(
             f"--tls-key {key} is not the private key of --tls-certificate {certificate} "
-            f"({error.reason}); give it as PEM, not encrypted"
+            f"({error.reason or error}); give it as PEM, not encrypted"
         ) from error
     return context

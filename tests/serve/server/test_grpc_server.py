@@ -227,11 +227,11 @@ def test_what_a_client_does_wrong_it_is_told(model: Path) -> None:
             assert details in found[1]
         for call in (
             stub.ModelMetadata(messages.ModelMetadataRequest(name="reviews")),
-            stub.ModelReady(messages.ModelReadyRequest(name="reviews")),
             stub.RepositoryModelLoad(messages.RepositoryModelLoadRequest(model_name="reviews")),
             stub.RepositoryModelUnload(messages.RepositoryModelUnloadRequest(model_name="reviews")),
         ):
             assert (await refusal(call)).code().name == "NOT_FOUND"
+        assert not (await stub.ModelReady(messages.ModelReadyRequest(name="reviews"))).ready
         load = messages.RepositoryModelLoadRequest(model_name="words")
         load.parameters["config"].string_param = "{}"
         found = status_and_details(await refusal(stub.RepositoryModelLoad(load)))

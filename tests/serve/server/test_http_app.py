@@ -158,6 +158,7 @@ def test_requests_are_logged_with_id_status_and_reason(
         "protocol": "http",
         "method": "POST",
         "path": INFER,
+        "model": "words",
         "status": 200,
         "duration_ms": 0,
     }
@@ -218,12 +219,11 @@ def test_who_should_come_back_is_told_when(model: Path) -> None:
 
 def test_a_token_is_wanted_for_all_but_health_and_the_page(model: Path) -> None:
     with running(model, token=TOKEN) as front:
-        for path in ("/", "/v2/health/live", "/v2/health/ready"):
+        for path in ("/", "/openapi.json", "/v2/health/live", "/v2/health/ready"):
             assert front.ask("GET", path).status == 200
         for method, path in (
             ("GET", "/v2"),
             ("GET", "/metrics"),
-            ("GET", "/openapi.json"),
             ("GET", "/none"),
             ("POST", INFER),
             ("POST", "/v2/repository/models/words/unload"),
@@ -243,6 +243,14 @@ def test_pages_of_other_sites_cannot_use_a_visitors_browser(front: Front) -> Non
         assert front.ask("POST", INFER, texts("good"), headers).status == status
         # A link to the page is no harm.
         assert front.ask("GET", "/", headers=headers).status == 200
+    # Over plain HTTP to another machine, browsers send the origin only.
+    for headers, status in (
+        ({"Origin": "http://evil.example"}, 403),
+        ({"Origin": "null"}, 403),
+        ({"Origin": f"http://127.0.0.1:{front.port}"}, 200),
+        ({"Origin": "https://models.example", "X-Forwarded-Host": "models.example"}, 200),
+    ):
+        assert front.ask("POST", INFER, texts("good"), headers).status == status
 
 
 def samples(front: Front) -> dict[tuple[str, ...], float]:

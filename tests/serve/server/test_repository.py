@@ -323,6 +323,21 @@ def test_loads_of_one_name_follow_each_other_and_of_two_names_meet(
     assert states(repository) == {"a": "READY", "b": "READY"}
 
 
+def test_a_server_without_a_working_model_is_not_ready_until_one_works(
+    make_model: MakeModel, make_repository: Callable[..., Repository], tmp_path: Path
+) -> None:
+    directory = make_model(tmp_path / "many" / "a")
+    whole = break_graph(directory)
+    repository = make_repository(tmp_path / "many")
+    asyncio.run(repository.load_all())
+    assert states(repository) == {"a": "UNAVAILABLE"} and not repository.ready()
+    (directory / "model.onnx").write_bytes(whole)
+    asyncio.run(repository.load("a"))
+    assert repository.ready()
+    asyncio.run(repository.unload("a"))
+    assert repository.ready()
+
+
 def test_callers_share_a_load_that_has_not_begun(
     make_model: MakeModel,
     make_repository: Callable[..., Repository],
