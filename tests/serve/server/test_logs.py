@@ -52,8 +52,8 @@ def test_what_fails_is_logged_with_its_traceback(capsys: pytest.CaptureFixture[s
 
 def test_of_libraries_only_warnings_are_shown(capsys: pytest.CaptureFixture[str]) -> None:
     configure_logging()
-    logging.getLogger("uvicorn.error").info("started")
-    logging.getLogger("uvicorn.error").warning("%d odd bytes", 3)
+    logging.getLogger("some.library").info("started")
+    logging.getLogger("some.library").warning("%d odd bytes", 3)
     line = json.loads(capsys.readouterr().err)
-    assert (line["logger"], line["level"]) == ("uvicorn.error", "warning")
+    assert (line["logger"], line["level"]) == ("some.library", "warning")
     assert line["event"] == "3 odd bytes"
