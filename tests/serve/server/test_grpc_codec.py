@@ -202,7 +202,7 @@ def test_any_message_is_read_or_refused(entries: list[Any], raw: list[bytes]) ->
     message = messages.ModelInferRequest(inputs=entries, raw_input_contents=raw)
     try:
         request = read(message)
-    except InvalidRequest:
+    except (InvalidRequest, TooLarge):
         return
     assert len(request.inputs) == len(entries)
 
