@@ -1,11 +1,11 @@
-"""Models that take their time, and certificates."""
+"""Models that take their time, certificates, and repositories."""
 
 import dataclasses
 import shutil
 import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import onnx
@@ -13,6 +13,9 @@ import pytest
 
 from pipeline.artifacts.exported import read_exported, write_export_manifest
 from pipeline.artifacts.files import sha256_file
+from pipeline.config import ServeConfig
+from serve.server.metrics import Metrics
+from serve.server.repository import Repository
 
 _SIDE = 512
 
@@ -106,3 +109,18 @@ def certificate(tmp_path_factory: pytest.TempPathFactory) -> Certificate:
         capture_output=True,
     )
     return found
+
+
+@pytest.fixture
+def make_repository() -> Iterator[Callable[..., Repository]]:
+    """A function that makes repositories, which are closed after the test."""
+    made: list[Repository] = []
+
+    def make(*paths: Path, **changes: Any) -> Repository:
+        config = ServeConfig(models=paths, threads=1, **changes)
+        made.append(Repository(config, Metrics()))
+        return made[-1]
+
+    yield make
+    for repository in made:
+        repository.close()

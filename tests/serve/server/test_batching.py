@@ -3,11 +3,9 @@ import gc
 import threading
 import time
 import weakref
-from collections.abc import AsyncIterator, Iterator, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Iterator, Sequence
 from itertools import chain
-from types import SimpleNamespace
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import pytest
@@ -18,75 +16,10 @@ from numpy.typing import NDArray
 from serve.server.batching import Batcher
 from serve.server.errors import InferenceFailed, Overloaded, TooLarge, Unavailable
 from serve.server.metrics import Metrics
-from serve.server.text_model import TextModel
 from serve.session import TokenRow
+from tests.serve.server.fake_model import BAD, FakeModel, as_model, batcher, row, until
 
-BAD = -1  # a token that the model cannot run
 LONG_S = 3600.0
-
-
-class FakeModel:
-    """Its logits are a function of the row and the model, so that a mix-up is seen.
-
-    Attributes:
-        batches: first tokens of the rows of each batch that ran.
-        gate: closed, it holds batches up.
-        started: set once a batch waits at the gate or is beyond it.
-    """
-
-    session = SimpleNamespace(outputs=2)
-
-    def __init__(self, name: str = "fake", factor: int = 1) -> None:
-        self.name = name
-        self.factor = factor
-        self.batches: list[list[int]] = []
-        self.gate = threading.Event()
-        self.gate.set()
-        self.started = threading.Event()
-
-    def run(self, rows: Sequence[TokenRow]) -> NDArray[np.float32]:
-        self.started.set()
-        assert self.gate.wait(60)
-        if any(BAD in row.ids for row in rows):
-            raise InferenceFailed("a bad row")
-        self.batches.append([row.ids[0] for row in rows])
-        return np.stack([self.logits(row) for row in rows])
-
-    def logits(self, row: TokenRow) -> NDArray[np.float32]:
-        return np.array([self.factor * sum(row.ids), len(row.ids)], dtype=np.float32)
-
-    def expected(self, rows: Sequence[TokenRow]) -> NDArray[np.float32]:
-        return np.stack([self.logits(row) for row in rows])
-
-
-def row(token: int, length: int = 1) -> TokenRow:
-    return TokenRow([token, *[1] * (length - 1)], [1] * length, [0] * length)
-
-
-def as_model(model: FakeModel) -> TextModel:
-    return cast(TextModel, model)
-
-
-@asynccontextmanager
-async def batcher(**changes: Any) -> AsyncIterator[Batcher]:
-    arguments: dict[str, Any] = {
-        "max_batch_size": 4,
-        "max_delay_s": 0.0,
-        "max_queue": 100,
-        "concurrency": 1,
-        "metrics": Metrics(),
-    }
-    batching = Batcher(**{**arguments, **changes})
-    try:
-        yield batching
-    finally:
-        batching.close()
-
-
-async def until(condition: threading.Event) -> None:
-    """Let the loop run until a thread has set an event."""
-    while not condition.is_set():
-        await asyncio.sleep(0.001)
 
 
 @pytest.fixture

@@ -1,10 +1,7 @@
 import asyncio
 import logging
-import threading
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import grpc
 import grpc.aio
@@ -13,129 +10,26 @@ import pytest
 import tritonclient.grpc
 import tritonclient.grpc.aio
 from grpc_health.v1 import health_pb2, health_pb2_grpc
-from numpy.typing import NDArray
 from tritonclient.grpc import service_pb2 as messages
 from tritonclient.grpc import service_pb2_grpc
 from tritonclient.utils import InferenceServerException
 
 from pipeline import __version__
-from pipeline.config import ServeConfig
-from pipeline.errors import ConfigurationError
-from serve.server.batching import Batcher
-from serve.server.grpc_server import GrpcServer
-from serve.server.metrics import Metrics
-from serve.server.repository import Repository
-from serve.server.service import Service
-from tests.serve.server.conftest import Certificate
+from tests.serve.server.grpc_front import (
+    Running,
+    hold,
+    logits,
+    refusal,
+    serving,
+    status_and_details,
+    text_input,
+    text_message,
+    with_stub,
+)
 
 TOKEN = "a-token-that-is-long-enough"
 TEXTS = ["good film", "a bad and dull and awful plot was good", "the actor"]
 LOGITS = [[-1, 1], [2, -2], [0, 0]]
-
-
-class Running(NamedTuple):
-    """A server that listens."""
-
-    port: int
-    service: Service
-    server: GrpcServer
-
-    @property
-    def address(self) -> str:
-        return f"127.0.0.1:{self.port}"
-
-
-@asynccontextmanager
-async def serving(
-    *models: Path, token: str | None = None, load: bool = True, **settings: Any
-) -> AsyncIterator[Running]:
-    config = ServeConfig(models=models, threads=1, **{"grpc_port": 0, **settings})
-    metrics = Metrics()
-    repository = Repository(config, metrics)
-    batcher = Batcher(
-        max_batch_size=config.max_batch_size,
-        max_delay_s=config.max_batch_delay_ms / 1000.0,
-        max_queue=config.max_queue,
-        concurrency=config.concurrency,
-        metrics=metrics,
-    )
-    service = Service(config, repository, batcher, metrics)
-    server = GrpcServer(service, token)
-    try:
-        port = await server.start()
-        if load:
-            await repository.load_all()
-        yield Running(port, service, server)
-    finally:
-        await server.stop(10.0)
-        batcher.close()
-        repository.close()
-
-
-def hold(running: Running, name: str = "words") -> tuple[threading.Event, threading.Event]:
-    """Let the next batches of a model wait: (set once one runs, set it to let them go on)."""
-    model = running.service.repository.get(name, "")
-    running_now, go_on = threading.Event(), threading.Event()
-    run = model.run
-
-    def held(rows: Any) -> NDArray[np.float32]:
-        running_now.set()
-        assert go_on.wait(60)
-        return run(rows)
-
-    model.run = held  # type: ignore[method-assign]
-    return running_now, go_on
-
-
-def text_input(client: Any, texts: Sequence[str]) -> Any:
-    tensor = client.InferInput("text", [len(texts)], "BYTES")
-    tensor.set_data_from_numpy(np.array([text.encode() for text in texts], dtype=np.object_))
-    return tensor
-
-
-def text_message(*texts: str, model: str = "words") -> Any:
-    message = messages.ModelInferRequest(model_name=model)
-    message.inputs.add(name="text", datatype="BYTES", shape=[len(texts)])
-    message.inputs[0].contents.bytes_contents.extend(text.encode() for text in texts)
-    message.outputs.add(name="logits")
-    return message
-
-
-def logits(response: Any) -> list[list[float]]:
-    values = tritonclient.grpc.InferResult(response).as_numpy("logits")
-    assert values is not None
-    found: list[list[float]] = values.tolist()
-    return found
-
-
-def with_stub(scenario: Callable[[Running, Any], Awaitable[None]], *models: Path, **s: Any) -> None:
-    """Run a scenario with a server and a bare stub of the protocol's service."""
-
-    async def run() -> None:
-        async with (
-            serving(*models, **s) as running,
-            grpc.aio.insecure_channel(running.address) as channel,
-        ):
-            await scenario(running, service_pb2_grpc.GRPCInferenceServiceStub(channel))
-
-    asyncio.run(run())
-
-
-async def refusal(call: Awaitable[Any]) -> grpc.aio.AioRpcError:
-    with pytest.raises(grpc.aio.AioRpcError) as caught:
-        await call
-    return caught.value
-
-
-def status_and_details(error: grpc.aio.AioRpcError) -> tuple[str, str]:
-    return error.code().name, error.details() or ""
-
-
-async def eventually(running: Running, sample: str) -> None:
-    """Wait until the metrics hold a sample."""
-    async with asyncio.timeout(60):
-        while sample not in running.service.metrics.render(None)[0].decode():
-            await asyncio.sleep(0.01)
 
 
 def test_tritonclient_finds_all_it_asks_for(model: Path) -> None:
@@ -488,179 +382,3 @@ def test_requests_are_counted_without_a_label_for_invented_names(model: Path) ->
         assert "invented" not in page
 
     with_stub(scenario, model)
-
-
-def test_a_request_ends_after_the_time_that_the_server_allows(model: Path) -> None:
-    async def scenario(running: Running, stub: Any) -> None:
-        _, go_on = hold(running)
-        try:
-            error = await refusal(stub.ModelInfer(text_message("good")))
-        finally:
-            go_on.set()
-        assert error.code().name == "DEADLINE_EXCEEDED"
-        assert "raise --request-timeout-s" in (error.details() or "")
-        assert 'code="DEADLINE_EXCEEDED"' in running.service.metrics.render(None)[0].decode()
-
-    with_stub(scenario, model, request_timeout_s=0.3)
-
-
-def test_a_message_that_does_not_come_ends_at_the_deadline(model: Path) -> None:
-    async def scenario() -> None:
-        async with (
-            serving(model, request_timeout_s=0.2) as running,
-            grpc.aio.insecure_channel(running.address) as channel,
-        ):
-            call = channel.stream_unary("/inference.GRPCInferenceService/ModelInfer")()
-            status, details = status_and_details(await refusal(call))
-            assert status == "DEADLINE_EXCEEDED"
-            assert "did not arrive in time" in details
-
-    asyncio.run(scenario())
-
-
-@pytest.mark.parametrize("timeout", [None, 2.0])
-def test_a_client_that_waits_no_longer_leaves_the_queue(model: Path, timeout: float | None) -> None:
-    async def scenario() -> None:
-        async with serving(model, max_queue=1, max_batch_size=1) as running:
-            running_now, go_on = hold(running)
-            try:
-                async with grpc.aio.insecure_channel(running.address) as channel:
-                    stub = service_pb2_grpc.GRPCInferenceServiceStub(channel)
-                    first = asyncio.ensure_future(stub.ModelInfer(text_message("good")))
-                    assert await asyncio.to_thread(running_now.wait, 60)
-                    waiting = stub.ModelInfer(text_message("good"), timeout=timeout)
-                    await eventually(running, "smp_queue_texts 1.0")
-                    if timeout is None:
-                        waiting.cancel()
-                    await eventually(running, "smp_queue_texts 0.0")
-                    await eventually(running, 'code="CANCELLED"')
-                    second = asyncio.ensure_future(stub.ModelInfer(text_message("dull")))
-                    await eventually(running, "smp_queue_texts 1.0")
-                # The channel is closed, and with it both calls.
-                await asyncio.gather(first, second, return_exceptions=True)
-                await eventually(running, "smp_queue_texts 0.0")
-            finally:
-                go_on.set()
-            async with grpc.aio.insecure_channel(running.address) as channel:
-                stub = service_pb2_grpc.GRPCInferenceServiceStub(channel)
-                assert logits(await stub.ModelInfer(text_message("bad"))) == [[1, -1]]
-
-    asyncio.run(scenario())
-
-
-def test_a_fault_of_the_server_tells_the_client_no_more_than_its_id(
-    model: Path, caplog: pytest.LogCaptureFixture
-) -> None:
-    async def scenario(running: Running, stub: Any) -> None:
-        def fail(request: Any, answer: Any) -> Any:
-            raise RuntimeError("a secret")
-
-        running.service.repository.get("words", "").answer = fail  # type: ignore[method-assign]
-        call = stub.ModelInfer(text_message("good"), metadata=(("x-request-id", "abc"),))
-        status, details = status_and_details(await refusal(call))
-        assert status == "INTERNAL"
-        assert "request abc" in details
-        assert "secret" not in details
-
-    with_stub(scenario, model)
-    (record,) = [record for record in caplog.records if record.exc_info]
-    assert record.__dict__["fields"] == {"request_id": "abc"}
-    assert "a secret" in caplog.text
-
-
-def test_stopping_finishes_what_was_accepted_and_takes_no_more(model: Path) -> None:
-    async def scenario(running: Running, stub: Any) -> None:
-        running_now, go_on = hold(running)
-        try:
-            accepted = asyncio.ensure_future(stub.ModelInfer(text_message("good")))
-            assert await asyncio.to_thread(running_now.wait, 60)
-            stopping = asyncio.ensure_future(running.server.stop(60.0))
-            await asyncio.wait([stopping], timeout=0.3)
-            assert not stopping.done()
-            async with grpc.aio.insecure_channel(running.address) as channel:
-                late = service_pb2_grpc.GRPCInferenceServiceStub(channel)
-                error = await refusal(late.ServerLive(messages.ServerLiveRequest()))
-                assert error.code().name == "UNAVAILABLE"
-        finally:
-            go_on.set()
-        assert logits(await accepted) == [[-1, 1]]
-        await stopping
-
-    with_stub(scenario, model)
-
-
-def test_stopping_ends_what_takes_longer_than_allowed(model: Path) -> None:
-    async def scenario(running: Running, stub: Any) -> None:
-        running_now, go_on = hold(running)
-        try:
-            accepted = asyncio.ensure_future(stub.ModelInfer(text_message("good")))
-            assert await asyncio.to_thread(running_now.wait, 60)
-            await running.server.stop(0.1)
-            assert (await refusal(accepted)).code().name in ("CANCELLED", "UNAVAILABLE")
-        finally:
-            go_on.set()
-
-    with_stub(scenario, model)
-
-
-def test_tls_protects_the_port(model: Path, certificate: Certificate) -> None:
-    async def scenario() -> None:
-        async with serving(
-            model, tls_certificate=certificate.certificate, tls_key=certificate.key
-        ) as running:
-            trusted = grpc.ssl_channel_credentials(certificate.certificate.read_bytes())
-            async with grpc.aio.secure_channel(running.address, trusted) as channel:
-                stub = service_pb2_grpc.GRPCInferenceServiceStub(channel)
-                assert logits(await stub.ModelInfer(text_message("good"))) == [[-1, 1]]
-            async with grpc.aio.insecure_channel(running.address) as channel:
-                stub = service_pb2_grpc.GRPCInferenceServiceStub(channel)
-                error = await refusal(stub.ModelInfer(text_message("good")))
-                assert error.code().name == "UNAVAILABLE"
-
-    asyncio.run(scenario())
-
-
-def start_failure(model: Path, **settings: Any) -> str:
-    async def scenario() -> None:
-        async with serving(model, load=False, **settings):
-            pass
-
-    with pytest.raises(ConfigurationError) as caught:
-        asyncio.run(scenario())
-    return str(caught.value)
-
-
-@pytest.mark.parametrize("host", ["127.0.0.1", "localhost"])
-def test_a_taken_port_is_an_error(
-    model: Path, host: str, capfd: pytest.CaptureFixture[str]
-) -> None:
-    async def scenario(running: Running, _: Any) -> None:
-        failure = await asyncio.to_thread(start_failure, model, host=host, grpc_port=running.port)
-        assert f"--grpc-port {running.port} on --host {host} cannot be listened on" in failure
-        assert "Address already in use; choose a free port" in failure
-
-    with_stub(scenario, model)
-    assert capfd.readouterr().err == ""
-
-
-@pytest.mark.parametrize("host", ["192.0.2.1", "no-such-host.invalid"])
-def test_an_address_of_no_machine_is_an_error(
-    model: Path, host: str, capfd: pytest.CaptureFixture[str]
-) -> None:
-    assert f"on --host {host} cannot be listened on: " in start_failure(model, host=host)
-    assert capfd.readouterr().err == ""
-
-
-def test_a_certificate_that_cannot_be_used_is_an_error(
-    model: Path, certificate: Certificate, tmp_path: Path, capfd: pytest.CaptureFixture[str]
-) -> None:
-    garbage = tmp_path / "garbage.pem"
-    garbage.write_text("no certificate")
-    for one, key in (
-        (garbage, certificate.key),
-        (certificate.certificate, garbage),
-        (certificate.certificate, tmp_path / "missing.pem"),
-    ):
-        failure = start_failure(model, tls_certificate=one, tls_key=key)
-        assert failure.startswith(("--tls-certificate ", "--tls-key "))
-    assert capfd.readouterr().err == ""

@@ -2,11 +2,9 @@ import asyncio
 import gc
 import json
 import logging
-import os
-import shutil
 import threading
 import weakref
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -18,68 +16,15 @@ from serve.server import repository as repository_module
 from serve.server.errors import NotFound, Unavailable
 from serve.server.metrics import Metrics
 from serve.server.repository import Repository
-from serve.server.text_model import TextModel, Texts
+from tests.serve.server.repositories import (
+    POLL_S,
+    answer,
+    break_graph,
+    reason,
+    states,
+)
 
 MakeModel = Callable[..., Path]
-
-POLL_S = 0.02
-
-
-@pytest.fixture
-def make_repository() -> Iterator[Callable[..., Repository]]:
-    """A function that makes repositories, which are closed after the test."""
-    made: list[Repository] = []
-
-    def make(*paths: Path, **changes: Any) -> Repository:
-        config = ServeConfig(models=paths, threads=1, **changes)
-        made.append(Repository(config, Metrics()))
-        return made[-1]
-
-    yield make
-    for repository in made:
-        repository.close()
-
-
-def answer(model: TextModel, text: str) -> list[float]:
-    return model.run(model.tokenise(Texts([text], None)))[0].tolist()
-
-
-def states(repository: Repository) -> dict[str, str]:
-    return {entry.name: entry.state for entry in repository.index()}
-
-
-def reason(repository: Repository, name: str) -> str:
-    (found,) = (entry.reason for entry in repository.index() if entry.name == name)
-    return found
-
-
-def break_graph(directory: Path) -> bytes:
-    """Cut the end of the graph off, as a copy that is not done looks like; returns it whole."""
-    graph = directory / "model.onnx"
-    whole = graph.read_bytes()
-    graph.write_bytes(whole[:-9])
-    return whole
-
-
-def replace_model(directory: Path, other: Path) -> None:
-    """Put another model in a directory's place, as `export --overwrite` does."""
-    old = directory.with_name(f".{directory.name}.old")
-    directory.rename(old)
-    other.rename(directory)
-    shutil.rmtree(old)
-
-
-async def watched(repository: Repository, condition: Callable[[], bool]) -> None:
-    """Watch until a condition holds."""
-    watching = asyncio.create_task(repository.watch())
-    try:
-        async with asyncio.timeout(60):
-            while not condition():
-                assert not watching.done()
-                await asyncio.sleep(POLL_S)
-    finally:
-        watching.cancel()
-        await asyncio.gather(watching, return_exceptions=True)
 
 
 # Finding models
@@ -447,102 +392,3 @@ def test_changes_are_logged_and_counted(
     assert b"smp_model_ready{" not in body
     events = [record.message for record in caplog.records]
     assert events == ["model loaded", "model reloaded", "model load failed", "model unloaded"]
-
-
-# Watching
-
-
-def test_watching_loads_new_reloads_changed_and_unloads_removed_models(
-    make_model: MakeModel, make_repository: Callable[..., Repository], tmp_path: Path
-) -> None:
-    root = tmp_path / "models"
-    make_model(root / "first")
-    repository = make_repository(root, watch_s=POLL_S)
-
-    async def main() -> None:
-        await repository.load_all()
-        make_model(tmp_path / "second").rename(root / "second")
-        await watched(repository, lambda: states(repository).get("second") == "READY")
-        former = repository.get("first", "")
-        replace_model(root / "first", make_model(tmp_path / "inverted", scale=-1.0))
-        await watched(repository, lambda: repository.get("first", "") is not former)
-        assert answer(repository.get("first", ""), "good") == [1.0, -1.0]
-        shutil.rmtree(root / "second")
-        await watched(repository, lambda: "second" not in states(repository))
-        with pytest.raises(NotFound):
-            repository.get("second", "")
-
-    asyncio.run(main())
-
-
-def test_watching_leaves_alone_what_did_not_change_and_what_was_unloaded(
-    make_model: MakeModel, make_repository: Callable[..., Repository], tmp_path: Path
-) -> None:
-    root = tmp_path / "models"
-    make_model(root / "kept")
-    make_model(root / "unloaded")
-    repository = make_repository(root, watch_s=POLL_S)
-
-    async def main() -> None:
-        await repository.load_all()
-        kept = repository.get("kept", "")
-        await repository.unload("unloaded")
-        os.utime(root / "unloaded" / "manifest.json")
-        make_model(tmp_path / "later").rename(root / "later")
-        await watched(repository, lambda: states(repository).get("later") == "READY")
-        assert repository.get("kept", "") is kept
-        assert states(repository)["unloaded"] == "UNAVAILABLE"
-
-    asyncio.run(main())
-
-
-def test_a_copy_that_is_not_done_is_taken_up_when_it_is(
-    make_model: MakeModel,
-    make_repository: Callable[..., Repository],
-    tmp_path: Path,
-    caplog: pytest.LogCaptureFixture,
-) -> None:
-    root = tmp_path / "models"
-    make_model(root / "first")
-    repository = make_repository(root, watch_s=POLL_S)
-
-    async def main() -> None:
-        await repository.load_all()
-        second = make_model(tmp_path / "second")
-        whole = break_graph(second)
-        second.rename(root / "second")
-        await watched(repository, lambda: "truncated" in reasons(repository).get("second", ""))
-        # More of it arrives, and still not all: tried again, and not logged again.
-        counted = 'smp_model_events_total{event="load_failed",model="second"} 2.0'
-        metrics = repository._metrics
-        (root / "second" / "model.onnx").write_bytes(whole[:-5])
-        await watched(repository, lambda: counted in metrics.render(None)[0].decode())
-        assert len(caplog.records) == 1
-        (root / "second" / "model.onnx").write_bytes(whole)
-        await watched(repository, lambda: states(repository)["second"] == "READY")
-        assert reasons(repository) == {"first": "", "second": ""}
-
-    asyncio.run(main())
-
-
-def test_a_named_model_whose_directory_vanished_goes_on(
-    make_model: MakeModel, make_repository: Callable[..., Repository], tmp_path: Path
-) -> None:
-    directory = make_model(tmp_path / "reviews")
-    repository = make_repository(directory, watch_s=POLL_S)
-
-    async def main() -> None:
-        await repository.load_all()
-        former = repository.get("reviews", "")
-        directory.rename(tmp_path / "elsewhere")
-        await watched(repository, lambda: "no model directory" in reason(repository, "reviews"))
-        assert repository.get("reviews", "") is former
-        (tmp_path / "elsewhere").rename(directory)
-        await watched(repository, lambda: repository.get("reviews", "") is not former)
-        assert reason(repository, "reviews") == ""
-
-    asyncio.run(main())
-
-
-def reasons(repository: Repository) -> dict[str, str]:
-    return {entry.name: entry.reason for entry in repository.index()}
