@@ -23,8 +23,6 @@ __all__ = ["TextModel", "Texts"]
 
 VERSION = "1"
 
-_TOKEN_INPUTS = ("input_ids", "attention_mask", "token_type_ids")
-
 
 class Texts:
     """The texts of a request, in their order, and the second texts where the model takes pairs."""
@@ -97,10 +95,10 @@ class TextModel:
                 )
         names = set(request.inputs)
         if "input_ids" in names:
-            _refuse_unknown(self.name, names, self.session.manifest.inputs)
+            self._refuse_others(names, self.session.manifest.inputs)
             return self._read_tokens(request, max_texts)
         expected = ("text", "text_pair") if self._is_pair else ("text",)
-        _refuse_unknown(self.name, names, expected)
+        self._refuse_others(names, expected)
         missing = [name for name in expected if name not in names]
         if missing:
             raise InvalidRequest(
@@ -115,6 +113,15 @@ class TextModel:
                 f"text has {len(texts)} elements and text_pair {len(pairs)}; give as many of both"
             )
         return Texts(texts, pairs)
+
+    def _refuse_others(self, names: set[str], expected: Sequence[str]) -> None:
+        others = sorted(names - set(expected))
+        if others:
+            texts = "text and text_pair" if self._is_pair else "text"
+            raise InvalidRequest(
+                f"the input {others[0]!r} cannot be among these; model {self.name} takes {texts}, "
+                f"or else {', '.join(self.session.manifest.inputs)}"
+            )
 
     def tokenise(self, texts: Texts) -> list[TokenRow]:
         """Tokens of each text, cut at the model's ``max_length``."""
@@ -236,16 +243,6 @@ def _metadata(name: str, session: Session) -> ModelMetadata:
     return ModelMetadata(
         name, (VERSION,), "smp_onnxruntime", tuple(inputs), tuple(outputs), parameters
     )
-
-
-def _refuse_unknown(model: str, names: set[str], known: Sequence[str]) -> None:
-    unknown = sorted(names - set(known))
-    if unknown:
-        other = " (text and token inputs do not go together)" if unknown[0] in _TOKEN_INPUTS else ""
-        raise InvalidRequest(
-            f"model {model} takes no input {unknown[0]!r} beside these; it takes "
-            f"{', '.join(known)}{other}"
-        )
 
 
 def _read_texts(tensor: Tensor, max_texts: int, max_text_chars: int) -> list[str]:

@@ -110,7 +110,7 @@ def test_what_a_client_does_wrong_it_is_told(model: Path) -> None:
         for message, status, details in (
             (text_message("good", model="reviews"), "NOT_FOUND", "reviews"),
             (unknown_version, "NOT_FOUND", "2"),
-            (unknown_input, "INVALID_ARGUMENT", "takes no input 'words'"),
+            (unknown_input, "INVALID_ARGUMENT", "the input 'words' cannot be among these"),
             (too_few, "INVALID_ARGUMENT", "1 elements in bytes_contents"),
             (text_message("good" * 30), "INVALID_ARGUMENT", "a text of 120 characters"),
             (text_message("good", "bad", "dull"), "INVALID_ARGUMENT", "3 texts; this server takes"),

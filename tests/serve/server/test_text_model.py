@@ -119,10 +119,16 @@ def test_any_text_has_an_answer(model: TextModel, words: str) -> None:
     ("inputs", "message"),
     [
         ((), "needs the input text"),
-        ((text("a", name="texts"),), "takes no input 'texts' beside these; it takes text$"),
-        ((text("a"), text("b", name="text_pair")), "takes no input 'text_pair'"),
-        ((text("a"), tokens([[1]])), r"takes no input 'text' .* input_ids, attention_mask"),
-        ((tokens([[1]], "attention_mask"),), "text and token inputs do not go together"),
+        (
+            (text("a", name="texts"),),
+            "the input 'texts' cannot be among these; .* takes text, or else input_ids",
+        ),
+        ((text("a"), text("b", name="text_pair")), "the input 'text_pair' cannot be"),
+        ((text("a"), tokens([[1]])), r"the input 'text' cannot be .* input_ids, attention_mask"),
+        (
+            (tokens([[1]], "attention_mask"),),
+            "the input 'attention_mask' cannot be .* takes text, or else",
+        ),
         ((Tensor("text", "FP32", (1,), np.zeros(1)),), "must be of the datatype BYTES, is FP32"),
         ((text(),), "at least one text, has .0."),
         ((text("a", "b", shape=(1, 2)),), r"must have the shape .* has \[1, 2\]"),
