@@ -18,6 +18,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from benchmarks.entry import run
 from benchmarks.many_tasks_models import make_tasks
 from benchmarks.many_tasks_table import further_task_bytes, write_table
 from benchmarks.size import export
@@ -33,12 +34,7 @@ SHARED, APART = "engine, shared", "engine, each for itself"
 
 
 def main() -> int:
-    try:
-        measure(parse_arguments())
-    except PipelineError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    return 0
+    return run(measure, parse_arguments)
 
 
 def parse_arguments() -> argparse.Namespace:

@@ -1,12 +1,12 @@
 """The report of benchmarks/many_tasks.py as Markdown."""
 
-import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from benchmarks.table_head import head, write_lines
 from pipeline.markdown import markdown_table
 
 NOTES = """\
@@ -24,8 +24,7 @@ uniformly random masks, each with a head of its own; peers open one and the same
 
 def write_table(content: Mapping[str, Any], path: Path) -> None:
     """Write the report on what was measured."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text("\n".join(_report(content)) + "\n", encoding="utf-8")
+    write_lines(_report(content), path)
 
 
 def further_task_bytes(found: Mapping[str, Any], when: str = "run") -> float | None:
@@ -41,18 +40,7 @@ def further_task_bytes(found: Mapping[str, Any], when: str = "run") -> float | N
 
 
 def _report(content: Mapping[str, Any]) -> Iterator[str]:
-    yield "# Many tasks on one backbone"
-    yield ""
-    yield "Written by `python -m benchmarks.many_tasks`."
-    yield ""
-    yield f"Machine: {json.dumps(content['machine'])}"
-    yield ""
-    yield f"Versions: {json.dumps(content['versions'])}"
-    yield ""
-    load = content["machine"].get("load_average")
-    if load is not None and load > 0.5:
-        yield f"**Other work was running when it started (load average {load:g}).**"
-        yield ""
+    yield from head("Many tasks on one backbone", "many_tasks", content)
     yield NOTES
     yield (
         f"Density {content['density']:g}, {content['threads']} threads, "

@@ -16,10 +16,10 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from benchmarks.command import smp_pipeline
+from benchmarks.entry import run
 from pipeline.artifacts.benchmark import ModelResult, read_benchmark
 from pipeline.artifacts.exported import ExportManifest, read_exported
 from pipeline.artifacts.manifest import to_json
-from pipeline.errors import PipelineError
 from pipeline.markdown import markdown_table
 
 FUSIONS = ("attention", "skip-layer-norm", "gelu", "embed-layer-norm")
@@ -27,13 +27,7 @@ CORPUS_LINES = (2000, 500, 100)
 
 
 def main() -> int:
-    arguments = parse_arguments()
-    try:
-        measure(arguments)
-    except PipelineError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    return 0
+    return run(measure, parse_arguments)
 
 
 def parse_arguments() -> argparse.Namespace:

@@ -24,24 +24,20 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from benchmarks.entry import run
 from benchmarks.runtime_engines import ENGINES, Engine, Subject, find_python
 from benchmarks.runtime_models import ModelFiles, make_file, make_random, make_trained
 from benchmarks.runtime_parts import Part
 from benchmarks.runtime_results import Results
 from benchmarks.runtime_table import write_table
-from pipeline.errors import ConfigurationError, PipelineError
+from pipeline.errors import ConfigurationError
 
 DENSITIES = (0.5, 0.1, 0.03)
 TRAINED_ENGINES = ("ort-fp32", "ort-int8", "engine-fp32", "engine-int8")
 
 
 def main() -> int:
-    try:
-        measure(parse_arguments())
-    except PipelineError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    return 0
+    return run(measure, parse_arguments)
 
 
 def parse_arguments() -> argparse.Namespace:

@@ -1,18 +1,16 @@
 """The report of benchmarks/runtime.py as Markdown."""
 
-import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from benchmarks.runtime_cells import ratio
 from benchmarks.runtime_engines import ENGINES
+from benchmarks.table_head import head, write_lines
 
 OURS = "engine-int8"
 # A ratio whose interval is wider than this share of it is marked.
 WIDE = 0.2
-# Load average at the start above which other work must have disturbed the measurement.
-BUSY = 0.5
 
 NOTES = """\
 Medians are over turns; a turn is one untimed and up to five timed runs of an engine, and all
@@ -27,24 +25,12 @@ random masks. Engines that do not gain from zeros are timed once for all densiti
 
 def write_table(content: dict[str, Any], path: Path) -> None:
     """Write the report on what runtime.json holds."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text("\n".join(report(content)) + "\n", encoding="utf-8")
+    write_lines(report(content), path)
 
 
 def report(content: dict[str, Any]) -> Iterator[str]:
     """Its lines."""
-    yield "# The runtime and its peers"
-    yield ""
-    yield "Written by `python -m benchmarks.runtime`."
-    yield ""
-    yield f"Machine: {json.dumps(content['machine'])}"
-    yield ""
-    yield f"Versions: {json.dumps(content['versions'])}"
-    yield ""
-    load = content["machine"].get("load_average") or 0.0
-    if load > BUSY:
-        yield f"**Other work was running when it started (load average {load}).**"
-        yield ""
+    yield from head("The runtime and its peers", "runtime", content)
     if content["left_out"]:
         yield f"Left out, not installed: {', '.join(content['left_out'])}."
         yield ""

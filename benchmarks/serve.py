@@ -23,12 +23,13 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from benchmarks.entry import run
 from benchmarks.serve_load import need_wrk
 from benchmarks.serve_measure import measure_model, read_texts
 from benchmarks.serve_table import write_table
 from pipeline.artifacts.manifest import to_json
 from pipeline.environment import package_versions
-from pipeline.errors import ConfigurationError, PipelineError
+from pipeline.errors import ConfigurationError
 from pipeline.machine import describe_machine
 
 ROOT = Path(__file__).parent.parent
@@ -39,12 +40,7 @@ KSERVE_PYTHON = ROOT / ".venv-kserve" / "bin" / "python"
 
 
 def main() -> int:
-    try:
-        measure(parse_arguments())
-    except PipelineError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    return 0
+    return run(measure, parse_arguments)
 
 
 def parse_arguments() -> argparse.Namespace:

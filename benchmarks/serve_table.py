@@ -1,15 +1,13 @@
 """The report of benchmarks/serve.py as Markdown."""
 
-import json
 import statistics
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from benchmarks.table_head import head, write_lines
 from pipeline.markdown import markdown_table, plain
 
-# Load average at the start above which other work must have disturbed the measurement.
-BUSY = 0.5
 THROUGHPUT_AIM = 0.85
 OVERHEAD_AIM_MS = 2.0
 
@@ -34,24 +32,12 @@ Rows = Sequence[Row]
 
 def write_table(content: Mapping[str, Any], path: Path) -> None:
     """Write the report on what was measured."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text("\n".join(report(content)) + "\n", encoding="utf-8")
+    write_lines(report(content), path)
 
 
 def report(content: Mapping[str, Any]) -> Iterator[str]:
     """Its lines."""
-    yield "# The server"
-    yield ""
-    yield "Written by `python -m benchmarks.serve`."
-    yield ""
-    yield f"Machine: {json.dumps(content['machine'])}"
-    yield ""
-    yield f"Versions: {json.dumps(content['versions'])}"
-    yield ""
-    load = content["machine"].get("load_average") or 0.0
-    if load > BUSY:
-        yield f"**Other work was running when it started (load average {load}).**"
-        yield ""
+    yield from head("The server", "serve", content)
     if not content["kserve"]:
         yield "The KServe SDK was left out: not installed."
         yield ""

@@ -20,12 +20,12 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.command import smp_pipeline
+from benchmarks.entry import run
 from benchmarks.size_measure import measure_model
 from benchmarks.size_models import make_base_model, make_random_run
 from benchmarks.size_table import write_table
 from pipeline.artifacts.manifest import to_json
 from pipeline.environment import package_versions
-from pipeline.errors import PipelineError
 from pipeline.machine import describe_machine
 
 DENSITIES = (0.5, 0.1, 0.03)
@@ -45,12 +45,7 @@ VARIANTS = (
 
 
 def main() -> int:
-    try:
-        measure(parse_arguments())
-    except PipelineError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    return 0
+    return run(measure, parse_arguments)
 
 
 def parse_arguments() -> argparse.Namespace:

@@ -1,10 +1,10 @@
 """The report of benchmarks/size.py as Markdown."""
 
-import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from benchmarks.table_head import head, write_lines
 from pipeline.markdown import markdown_table, plain
 
 NOTES = """\
@@ -19,19 +19,11 @@ from the first row's.
 
 def write_table(content: Mapping[str, Any], path: Path) -> None:
     """Write the report on what was measured."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text("\n".join(_report(content)) + "\n", encoding="utf-8")
+    write_lines(_report(content), path)
 
 
 def _report(content: Mapping[str, Any]) -> Iterator[str]:
-    yield "# Small files"
-    yield ""
-    yield "Written by `python -m benchmarks.size`."
-    yield ""
-    yield f"Machine: {json.dumps(content['machine'])}"
-    yield ""
-    yield f"Versions: {json.dumps(content['versions'])}"
-    yield ""
+    yield from head("Small files", "size", content)
     yield NOTES
     for model in content["models"]:
         yield from _model(model)

@@ -10,6 +10,7 @@ import numpy as np
 
 from benchmarks.http_load import Tally
 from benchmarks.soak_actors import Sample
+from benchmarks.table_head import write_lines
 from pipeline.markdown import markdown_table
 
 if TYPE_CHECKING:
@@ -26,8 +27,7 @@ def write_table(done: "Soak", facts: Mapping[str, Any], path: Path) -> None:
         facts: heading -> JSON value.
         path: the Markdown file.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text("\n".join(_report(done, facts)) + "\n", encoding="utf-8")
+    write_lines(_report(done, facts), path)
 
 
 def slope_bytes_per_minute(samples: Sequence[Sample]) -> float:
