@@ -7,7 +7,7 @@ from pathlib import Path
 
 import psutil
 
-from pipeline.artifacts.benchmark import Machine
+from pipeline.artifacts.benchmark import Machine, Processor
 
 __all__ = ["describe_machine", "usable_cores"]
 
@@ -79,6 +79,7 @@ def describe_machine() -> Machine:
         load_average=round(os.getloadavg()[0], 2) if hasattr(os, "getloadavg") else None,
         os=f"{platform.system()} {platform.release()}",
         python=platform.python_version(),
+        processor=Processor(None, None, None, None, _cgroup_cores(), None, None, None),
     )
 
 

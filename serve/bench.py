@@ -17,9 +17,13 @@ from pipeline.artifacts.benchmark import (
     Benchmark,
     BenchmarkData,
     BenchmarkTask,
+    ExportFacts,
     ModelResult,
     OperatorProfile,
+    Quality,
+    Robustness,
 )
+from pipeline.artifacts.exported import TOKENIZER_FILE
 from pipeline.artifacts.files import sha256_file
 from pipeline.artifacts.manifest import to_json
 from pipeline.config import BenchConfig
@@ -30,9 +34,10 @@ from pipeline.metrics import METRICS
 from serve.latency import fixed_length_inputs, time_grid
 from serve.operators import measure_operators
 from serve.predict import predict, score
-from serve.session import Session, open_session
+from serve.session import Session
 from serve.size import measure_size
 from serve.startup import PROCESSES, measure_startups
+from serve.subjects import open_subjects
 
 __all__ = ["example_id", "run_benchmark"]
 
@@ -54,7 +59,8 @@ def run_benchmark(config: BenchConfig) -> Benchmark:
     """
     machine = describe_machine()
     _check_output(config.output)
-    sessions = [open_session(directory, threads=config.threads) for directory in config.models]
+    subjects = open_subjects(config, threads=config.threads[0])
+    sessions = [subject.session for subject in subjects]
     task = _common_task(sessions)
     data = _read_data(config, sessions[0])
     references = _references(data, task)
@@ -90,7 +96,7 @@ def run_benchmark(config: BenchConfig) -> Benchmark:
             for session in sessions
         ]
         cells = len(config.batch_sizes) * len(config.sequence_lengths)
-        latency, noise = time_grid(
+        timings, cells_measured = time_grid(
             sessions,
             data.texts,
             batch_sizes=config.batch_sizes,
@@ -115,33 +121,42 @@ def run_benchmark(config: BenchConfig) -> Benchmark:
                 )
             )
             advance()
-    names = _unique_names(config.models)
     return Benchmark(
         smp_pipeline_version=__version__,
         created=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         machine=machine,
         versions={name: importlib.metadata.version(name) for name in _PACKAGES}
         | {"onnxruntime": sessions[0].runtime_version},
-        threads=sessions[0].threads,
         task=task,
         data=_describe_data(data, references),
         settings=to_json(config),
-        noise=noise,
+        cells=cells_measured,
         models=tuple(
             ModelResult(
-                name=names[index],
-                directory=str(session.directory),
-                format=session.manifest.format,
-                method=session.manifest.method,
-                density=session.manifest.density,
-                base_model=session.manifest.base_model.id,
+                name=subjects[index].name,
+                source=subjects[index].source,
+                engine=subjects[index].engine,
+                provider=subjects[index].provider,
+                export=ExportFacts(
+                    session.manifest.format,
+                    session.manifest.method,
+                    session.manifest.density,
+                    session.manifest.base_model.id,
+                    {},
+                ),
                 model_sha256=session.manifest.model_sha256,
+                tokenizer_sha256=sha256_file(session.directory / TOKENIZER_FILE),
                 size=sizes[index],
                 startup=startups[index],
-                truncated=predicted[index][1],
-                metrics=metrics[index],
-                latency=latency[index],
-                predictions=predicted[index][0],
+                quality=Quality(
+                    truncated=predicted[index][1],
+                    metrics=metrics[index],
+                    predictions=predicted[index][0],
+                    slices=(),
+                    robustness=Robustness(0, 0, 0.0),
+                    agreement=None,
+                ),
+                timings=timings[index],
                 profile=profiles[index],
             )
             for index, session in enumerate(sessions)
@@ -218,6 +233,7 @@ def _common_task(sessions: Sequence[Session]) -> BenchmarkTask:
 def _read_data(config: BenchConfig, first: Session) -> LabelledText:
     task = first.manifest.task
     pair_column = config.text_pair_column or task.text_pair_column
+    assert config.validation_file is not None
     data = read_labelled_text(
         config.validation_file,
         flag=_FLAG,
@@ -246,19 +262,6 @@ def _check_lengths(sessions: Sequence[Session], data: LabelledText, longest: int
                 f"--sequence-lengths {longest} is more than {session.directory} takes; "
                 "give shorter ones"
             ) from error
-
-
-def _unique_names(directories: Sequence[Path]) -> list[str]:
-    """The directories' names; the whole path, then a number, where two are equal."""
-    names = [directory.resolve().name for directory in directories]
-    names = [
-        name if names.count(name) == 1 else str(directory)
-        for name, directory in zip(names, directories, strict=True)
-    ]
-    return [
-        name if name not in names[:index] else f"{name} ({names[: index + 1].count(name)})"
-        for index, name in enumerate(names)
-    ]
 
 
 def _describe_data(data: LabelledText, references: Sequence[int | float]) -> BenchmarkData:

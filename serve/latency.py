@@ -8,7 +8,13 @@ from random import Random
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.artifacts.benchmark import CellNoise, LatencyCell
+from pipeline.artifacts.benchmark import (
+    Cell,
+    MeasuredCell,
+    Steadiness,
+    Timing,
+    TimingSummary,
+)
 from pipeline.bootstrap import median_estimate, ratio_estimate
 from serve.session import Session
 
@@ -65,7 +71,7 @@ def time_grid(
     bootstrap_samples: int,
     seed: int,
     advance: Callable[[], None],
-) -> tuple[list[tuple[LatencyCell, ...]], tuple[CellNoise, ...]]:
+) -> tuple[list[tuple[Timing, ...]], tuple[MeasuredCell, ...]]:
     """Time every model in every cell of the grid.
 
     Args:
@@ -83,24 +89,25 @@ def time_grid(
         The cells of each model, and one verdict on noise a cell.
     """
     random = Random(seed)
-    by_model: list[list[LatencyCell]] = [[] for _ in sessions]
-    noise = []
+    by_model: list[list[Timing]] = [[] for _ in sessions]
+    measured = []
     for batch_size, sequence_length in product(batch_sizes, sequence_lengths):
         shape = (batch_size, sequence_length)
         inputs = [fixed_length_inputs(session, texts, *shape) for session in sessions]
         latencies_ms = time_cell(sessions, inputs, warmup, repetitions, random, advance)
-        noise.append(judge_noise(*shape, latencies_ms[0]))
-        for model, cells in enumerate(by_model):
-            cells.append(
+        cell = Cell("grid", batch_size, batch_size, sequence_length, sessions[0].threads)
+        measured.append(MeasuredCell(cell, judge_noise(latencies_ms[0])))
+        for model, timings in enumerate(by_model):
+            timings.append(
                 summarise_cell(
-                    *shape,
+                    cell,
                     latencies_ms[model],
                     latencies_ms[0],
                     bootstrap_samples=bootstrap_samples,
                     seed=seed,
                 )
             )
-    return [tuple(cells) for cells in by_model], tuple(noise)
+    return [tuple(timings) for timings in by_model], tuple(measured)
 
 
 def time_cell(
@@ -134,44 +141,39 @@ def time_cell(
     return latencies_ms
 
 
-def judge_noise(
-    batch_size: int, sequence_length: int, latencies_ms: NDArray[np.float64]
-) -> CellNoise:
+def judge_noise(latencies_ms: NDArray[np.float64]) -> Steadiness:
     """Judge how steady the machine was from one model's runs, [repetitions], in their order."""
     half = len(latencies_ms) // 2
     variation = float(np.std(latencies_ms) / np.mean(latencies_ms))
     drift = float(np.median(latencies_ms[-half:]) / np.median(latencies_ms[:half])) - 1.0
     noisy = variation > VARIATION_LIMIT or abs(drift) > DRIFT_LIMIT
-    return CellNoise(batch_size, sequence_length, variation, drift, noisy)
+    return Steadiness(variation, drift, None, True, "noisy" if noisy else "steady", ())
 
 
 def summarise_cell(
-    batch_size: int,
-    sequence_length: int,
+    cell: Cell,
     latencies_ms: NDArray[np.float64],
     first_ms: NDArray[np.float64],
     *,
     bootstrap_samples: int,
     seed: int,
-) -> LatencyCell:
+) -> Timing:
     """Percentiles, throughput and the ratio to the first model of one cell.
 
     Args:
-        batch_size: texts a run.
-        sequence_length: tokens a text.
+        cell: what a run is.
         latencies_ms: the model's runs, [repetitions].
         first_ms: the first model's runs of the same repetitions, [repetitions].
         bootstrap_samples: behind each interval.
         seed: of the bootstrap.
     """
     p90_ms, p99_ms = np.percentile(latencies_ms, (90.0, 99.0))
-    return LatencyCell(
-        batch_size=batch_size,
-        sequence_length=sequence_length,
-        latencies_ms=tuple(latencies_ms.tolist()),
+    summary = TimingSummary(
         p50_ms=median_estimate(latencies_ms, samples=bootstrap_samples, seed=seed),
         p90_ms=float(p90_ms),
         p99_ms=float(p99_ms),
-        texts_per_second=float(batch_size * latencies_ms.size / (latencies_ms.sum() / 1000.0)),
+        texts_per_second=float(cell.texts * latencies_ms.size / (latencies_ms.sum() / 1000.0)),
         ratio=ratio_estimate(latencies_ms, first_ms, samples=bootstrap_samples, seed=seed),
+        joules_per_text=None,
     )
+    return Timing(tuple(latencies_ms.tolist()), summary)

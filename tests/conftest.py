@@ -217,7 +217,7 @@ def benchmark(
             batch_sizes=(1, 4),
             sequence_lengths=(16,),
             repetitions=5,
-            threads=1,
+            threads=(1,),
             bootstrap_samples=100,
         )
     )
