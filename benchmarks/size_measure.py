@@ -25,6 +25,7 @@ from serve import open_session
 from serve.predict import predict
 from serve.size import measure_size
 from serve.startup import measure_startups
+from serve.subjects import Subject
 
 _DECODINGS = 5
 _VALUE_BITS = {"fp32": 32, "fp16": 16, "int8": 8}
@@ -123,8 +124,16 @@ def bits_per_weight(path: Path, manifest: RunManifest) -> float:
 
 def logits_of(directory: Path, texts: LabelledText) -> NDArray[np.float32]:
     """Logits of all texts, float32 [texts, outputs]."""
+    session = open_session(directory)
     predictions, _ = predict(
-        open_session(directory),
+        Subject(
+            directory.name,
+            str(directory),
+            "onnxruntime",
+            "CPUExecutionProvider",
+            session,
+            session.run,
+        ),
         texts.texts,
         texts.pairs,
         classification=True,

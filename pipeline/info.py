@@ -1,7 +1,6 @@
 """What a run directory, a model directory or a benchmark holds, for people and for machines."""
 
 import json
-import math
 from collections import defaultdict
 from collections.abc import Collection, Mapping
 from pathlib import Path
@@ -28,13 +27,17 @@ def describe(path: Path) -> dict[str, Any]:
         return {"path": str(path), **to_json(read_benchmark(path))}
     kind = _kind(path / run.MANIFEST_FILE)
     if kind == run.KIND:
-        facts: dict[str, Any] = to_json(run.read_run(path))
-        facts["density_by_type"] = _density_by_type(facts["matrices"])
+        trained = run.read_run(path)
+        facts: dict[str, Any] = to_json(trained)
+        facts["density_by_type"] = _density_by_type(trained.matrices)
     elif kind == exported.KIND:
-        facts = to_json(exported.read_exported(path))
+        model = exported.read_exported(path)
+        facts = {**to_json(model), "density_by_type": _density_by_type(model.matrices)}
     elif kind == triton.KIND:
-        repository = to_json(triton.read_triton(path))
-        facts = {**repository.pop("model"), **repository}
+        repository = triton.read_triton(path)
+        content = to_json(repository)
+        facts = {**content.pop("model"), **content}
+        facts["density_by_type"] = _density_by_type(repository.model.matrices)
     elif kind == delta.KIND:
         manifest = delta.read_delta(path)
         content = to_json(manifest)
@@ -71,12 +74,12 @@ def _kind(manifest: Path) -> str | None:
     return content.get("kind") if isinstance(content, dict) else None
 
 
-def _density_by_type(matrices: Mapping[str, Any]) -> dict[str, dict[str, float]]:
+def _density_by_type(matrices: Mapping[str, run.MatrixDensity]) -> dict[str, dict[str, float]]:
     """Matrix type -> layer -> density in [0, 1]."""
     table: dict[str, dict[str, float]] = defaultdict(dict)
     for matrix in matrices.values():
-        size = max(1, math.prod(matrix["shape"]))
-        table[matrix["matrix_type"]][str(matrix["layer"])] = matrix["kept"] / size
+        size = max(1, matrix.size)  # of a corrupt run it may be 0
+        table[matrix.matrix_type][str(matrix.layer)] = matrix.kept / size
     return dict(table)
 
 

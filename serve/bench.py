@@ -21,7 +21,6 @@ from pipeline.artifacts.benchmark import (
     ModelResult,
     OperatorProfile,
     Quality,
-    Robustness,
 )
 from pipeline.artifacts.exported import TOKENIZER_FILE
 from pipeline.artifacts.files import sha256_file
@@ -33,9 +32,11 @@ from pipeline.machine import describe_machine
 from pipeline.metrics import METRICS
 from serve.latency import fixed_length_inputs, time_grid
 from serve.operators import measure_operators
-from serve.predict import predict, score
+from serve.quality import measure_quality
+from serve.robustness import texts_compared
 from serve.session import Session
 from serve.size import measure_size
+from serve.slices import token_lengths
 from serve.startup import PROCESSES, measure_startups
 from serve.subjects import open_subjects
 
@@ -84,17 +85,24 @@ def run_benchmark(config: BenchConfig) -> Benchmark:
             random=Random(config.seed),
             advance=stage("load time and memory", PROCESSES * len(sessions)),
         )
-        advance = stage("predictions", len(data) * len(sessions))
-        predicted = [
-            predict(
-                session,
-                data.texts,
-                data.pairs,
-                classification=task.kind == "classification",
-                advance=advance,
+        lengths = token_lengths(sessions[0], data)
+        texts = len(data) + 2 * texts_compared(len(data))
+        advance = stage("quality", texts * len(subjects))
+        qualities: list[Quality] = []
+        for subject in subjects:
+            qualities.append(
+                measure_quality(
+                    subject,
+                    data,
+                    references,
+                    task,
+                    lengths=lengths,
+                    first=qualities[0].predictions if qualities else None,
+                    bootstrap_samples=config.bootstrap_samples,
+                    seed=config.seed,
+                    advance=advance,
+                )
             )
-            for session in sessions
-        ]
         cells = len(config.batch_sizes) * len(config.sequence_lengths)
         timings, cells_measured = time_grid(
             sessions,
@@ -108,19 +116,6 @@ def run_benchmark(config: BenchConfig) -> Benchmark:
             advance=stage("latency", cells * config.repetitions),
         )
         profiles = _profile(config, sessions, stage)
-        advance = stage("intervals", len(sessions))
-        metrics = []
-        for predictions, _ in predicted:
-            metrics.append(
-                score(
-                    predictions,
-                    references,
-                    task,
-                    bootstrap_samples=config.bootstrap_samples,
-                    seed=config.seed,
-                )
-            )
-            advance()
     return Benchmark(
         smp_pipeline_version=__version__,
         created=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
@@ -142,20 +137,13 @@ def run_benchmark(config: BenchConfig) -> Benchmark:
                     session.manifest.method,
                     session.manifest.density,
                     session.manifest.base_model.id,
-                    {},
+                    session.manifest.densities,
                 ),
                 model_sha256=session.manifest.model_sha256,
                 tokenizer_sha256=sha256_file(session.directory / TOKENIZER_FILE),
                 size=sizes[index],
                 startup=startups[index],
-                quality=Quality(
-                    truncated=predicted[index][1],
-                    metrics=metrics[index],
-                    predictions=predicted[index][0],
-                    slices=(),
-                    robustness=Robustness(0, 0, 0.0),
-                    agreement=None,
-                ),
+                quality=qualities[index],
                 timings=timings[index],
                 profile=profiles[index],
             )

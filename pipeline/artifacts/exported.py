@@ -18,7 +18,7 @@ from typing import Any, Literal
 
 from pipeline.artifacts.files import read_json
 from pipeline.artifacts.manifest import from_json, to_json
-from pipeline.artifacts.run import BaseModel, TaskLayout
+from pipeline.artifacts.run import BaseModel, MatrixDensity, TaskLayout
 from pipeline.errors import ArtifactError
 
 __all__ = [
@@ -216,6 +216,40 @@ class ExportManifest:
     vocabulary: VocabularyReport | None = None
     fusions: Mapping[str, int] = field(default_factory=dict)
 
+    @property
+    def matrices(self) -> Mapping[str, MatrixDensity]:
+        """Pruned matrix -> what training kept of it, as ``run`` has it.
+
+        The shapes are those from before empty structure was removed. Empty for finetune.
+
+        Raises:
+            ArtifactError: ``run`` is corrupt; :func:`read_exported` has checked it.
+        """
+        return _matrices(self.run, Path(MANIFEST_FILE))
+
+    @property
+    def densities(self) -> dict[str, float]:
+        """Pruned matrix -> share of its weights that is kept, in [0, 1]; see ``matrices``."""
+        return {name: matrix.density for name, matrix in self.matrices.items()}
+
+
+@dataclass(frozen=True)
+class _RunRecord:
+    """What of ``ExportManifest.run`` is more than a record."""
+
+    matrices: Mapping[str, MatrixDensity] = field(default_factory=dict)
+
+
+def _matrices(run: Mapping[str, Any], source: Path) -> Mapping[str, MatrixDensity]:
+    matrices = from_json(_RunRecord, run, source=source).matrices
+    for name, matrix in matrices.items():
+        if min(matrix.shape, default=1) < 1 or not 0 <= matrix.kept <= matrix.size:
+            raise ArtifactError(
+                f"{source} is corrupt: the matrix {name} of shape {list(matrix.shape)} cannot keep "
+                f"{matrix.kept} weights; export the model again"
+            )
+    return matrices
+
 
 def write_export_manifest(directory: Path, manifest: ExportManifest) -> None:
     """Write ``manifest.json`` into a (staged) model directory."""
@@ -242,6 +276,7 @@ def read_exported(directory: Path) -> ExportManifest:
             f"{path} is corrupt: no model takes {', '.join(manifest.inputs) or 'nothing'} of up to "
             f"{manifest.task.max_length} tokens; export the model again"
         )
+    _matrices(manifest.run, path)
     needed = [MODEL_FILE, TOKENIZER_FILE, *([DATA_FILE] if manifest.data_sha256 else [])]
     for name in needed:
         if not (directory / name).is_file():

@@ -66,6 +66,8 @@ def test_the_directory_is_complete_and_its_manifest_reads_back(exported, weights
     assert manifest.verification.label_agreement == 1.0
     assert manifest.verification.largest_logit_difference <= manifest.verification.tolerance
     assert set(manifest.encodings) == set(run.matrices)
+    masks = read_masks(random_run / "masks.safetensors")
+    assert manifest.densities == {name: mask.mean() for name, mask in masks.items()}
     packings = {"bitmap", "gaps", "rice"}
     expected = {"dense": {"dense"}, "sparse": {"sparse", "dense"}, "packed": packings}
     assert set(manifest.encodings.values()) <= expected[weights]
@@ -255,6 +257,7 @@ def test_a_fused_graph_without_empty_structure_is_still_right(run: Path, tmp_pat
     assert exported.structure is not None
     assert exported.structure.neurons["0"] >= 5
     assert exported.structure.heads["0"] == 1
+    assert exported.densities == {name: mask.mean() for name, mask in masks.items()}
     assert exported.fusions == {"attention": 2, "gelu": 2}
 
 

@@ -212,10 +212,12 @@ def test_another_systems_library_is_refused(
 
 
 def test_info_says_what_it_is_and_a_session_refuses_it(
-    repository: Path, capsys: pytest.CaptureFixture[str]
+    repository: Path, engine: Path, random_run: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     facts = describe(repository)
     assert facts["kind"] == "smp-triton-repository"
+    densities = describe(random_run)["density_by_type"]
+    assert facts["density_by_type"] == describe(engine)["density_by_type"] == densities
     print_description(facts)
     out = capsys.readouterr().out
     assert "reviews (tokens), reviews_text (texts)" in out

@@ -6,6 +6,7 @@ import shutil
 import pytest
 
 from pipeline.artifacts.files import directory_size_bytes
+from pipeline.artifacts.manifest import to_json
 from pipeline.artifacts.run import read_run
 from pipeline.errors import ArtifactError
 from pipeline.info import describe, print_description
@@ -35,6 +36,18 @@ def test_a_model_directory(make_model, tmp_path, capsys):
     out = capsys.readouterr().out
     assert "no, yes" in out
     assert "dense, opset 20" in out
+    assert "density by matrix type" not in out
+
+
+def test_a_model_has_the_densities_of_its_run(tiny_run, make_model, tmp_path, capsys):
+    model = make_model(tmp_path / "model", run=to_json(read_run(tiny_run)))
+    facts = json.loads(json.dumps(describe(model)))
+    assert facts["density_by_type"] == describe(tiny_run)["density_by_type"]
+    print_description(facts)
+    out = capsys.readouterr().out
+    assert "density by matrix type and layer" in out
+    for row in facts["density_by_type"].values():
+        assert all(f"{density:.3f}" in out for density in row.values())
 
 
 def test_a_delta(tiny_run, tmp_path, capsys):

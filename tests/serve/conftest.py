@@ -1,4 +1,4 @@
-"""Weights as bytes, the native library's C functions, and models of one operator."""
+"""Weights as bytes, the library's C functions, models of one operator, subjects of a benchmark."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -8,6 +8,8 @@ import onnxruntime
 import pytest
 from numpy.typing import NDArray
 
+from pipeline.config import BenchConfig
+from serve.subjects import Subject, open_subjects
 from tests.serve.c_api import load_engine
 from tests.serve.matrices import encode
 from tests.serve.op_models import COLUMNS, ROWS, EncoderModel, LinearModel, sparse
@@ -53,3 +55,14 @@ def linear(matrix: Array, write_blob: WriteBlob) -> LinearModel:
 @pytest.fixture
 def encoder(write_blob: WriteBlob) -> EncoderModel:
     return EncoderModel(write_blob)
+
+
+@pytest.fixture(scope="session")
+def open_subject() -> Callable[[Path], Subject]:
+    """``open_subject(directory)``: a model directory as a benchmark has it, on one thread."""
+
+    def open_it(directory: Path) -> Subject:
+        (subject,) = open_subjects(BenchConfig(models=(directory,)), threads=1)
+        return subject
+
+    return open_it

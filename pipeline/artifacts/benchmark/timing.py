@@ -23,7 +23,7 @@ Scenario = Literal["grid", "single-stream", "multi-stream", "offline"]
 
 @dataclass(frozen=True)
 class Estimate:
-    """A measured value with the ends of its 95 % bootstrap interval, all in the same unit."""
+    """A measured value with the ends of its 95 % interval, all in the same unit."""
 
     value: float
     low: float

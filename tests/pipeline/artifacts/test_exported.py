@@ -53,6 +53,37 @@ def test_a_wrong_value_is_refused(model, change, message):
         read_exported(model)
 
 
+def matrix(**changes):
+    return {"matrix_type": "query", "layer": 0, "shape": [4, 8], "kept": 8, **changes}
+
+
+def test_densities_are_those_of_the_runs_record(make_model, tmp_path):
+    run = {"matrices": {"a": matrix(), "b": matrix(layer=1, kept=32), "c": matrix(kept=0)}}
+    manifest = read_exported(make_model(tmp_path / "model", run=run))
+    assert manifest.densities == {"a": 0.25, "b": 1.0, "c": 0.0}
+    assert manifest.matrices["b"].layer == 1
+
+
+def test_a_model_whose_record_has_no_matrices_has_no_densities(model):
+    assert read_exported(model).densities == {}
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"kept": 33}, r"the matrix a of shape \[4, 8\] cannot keep 33 weights; export the"),
+        ({"kept": -1}, "cannot keep -1 weights"),
+        ({"shape": [0, 8], "kept": 0}, r"of shape \[0, 8\] cannot keep 0"),
+        ({"shape": [-4, -8]}, r"of shape \[-4, -8\] cannot keep"),
+        ({"kept": "8"}, r"matrices\.a\.kept must be int"),
+    ],
+)
+def test_a_matrix_that_cannot_be_is_refused(make_model, tmp_path, change, message):
+    directory = make_model(tmp_path / "model", run={"matrices": {"a": matrix(**change)}})
+    with pytest.raises(ArtifactError, match=rf"manifest\.json is corrupt: .*{message}"):
+        read_exported(directory)
+
+
 @pytest.mark.parametrize("length", [0, -1, 10**12])
 def test_texts_that_no_model_takes_are_refused(model, length):
     path = model / "manifest.json"

@@ -1,0 +1,65 @@
+"""Parts of labelled data to look at a model's quality on: by class and by length in tokens."""
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline.artifacts.benchmark import BenchmarkTask
+from pipeline.data import LabelledText
+from serve.session import Session
+
+__all__ = ["LEAST_EXAMPLES", "rows_by_class", "rows_by_length", "token_lengths"]
+
+# On fewer, a share's 95 % interval is more than 0.4 wide around one half: it says nothing.
+LEAST_EXAMPLES = 20
+_CHUNK_SIZE = 1024
+
+
+def token_lengths(session: Session, data: LabelledText) -> NDArray[np.int64]:
+    """Tokens of each text as a model gets it (special tokens included, cut), int64 [n]."""
+    lengths: list[int] = []
+    for start in range(0, len(data), _CHUNK_SIZE):
+        chunk = slice(start, start + _CHUNK_SIZE)
+        pairs = None if data.pairs is None else data.pairs[chunk]
+        lengths += [len(encoding.ids) for encoding in session.encode(data.texts[chunk], pairs)]
+    return np.array(lengths, dtype=np.int64)
+
+
+def rows_by_class(
+    references: Sequence[int | float], task: BenchmarkTask
+) -> list[tuple[str, NDArray[np.int64]]]:
+    """Label and positions of its examples, for each label that has some; none for regression."""
+    truth = np.array(references)
+    rows = [(name, np.flatnonzero(truth == label)) for label, name in enumerate(task.labels)]
+    return [(name, found) for name, found in rows if found.size]
+
+
+def rows_by_length(lengths: NDArray[np.int64]) -> list[tuple[str, NDArray[np.int64]]]:
+    """Name and positions of the examples of each range of lengths, the shortest first.
+
+    The ranges are those between the quartiles. Neighbours are merged until each has
+    :data:`LEAST_EXAMPLES`, if there are so many, and equal lengths are never parted. Together the
+    ranges hold every example once.
+
+    Args:
+        lengths: tokens of each text, [n], n at least 1.
+    """
+    ends: list[int] = []
+    done = 0
+    for end in np.quantile(lengths, (0.25, 0.5, 0.75), method="inverted_cdf").tolist():
+        below = int((lengths <= end).sum())
+        if min(below - done, lengths.size - below) >= LEAST_EXAMPLES:
+            ends.append(end)
+            done = below
+    # The range of a length is how many ends lie below it.
+    ranges = np.searchsorted(ends, lengths)
+    rows = [np.flatnonzero(ranges == index) for index in range(len(ends) + 1)]
+    return [(_name(lengths[found]), found) for found in rows]
+
+
+def _name(lengths: NDArray[np.int64]) -> str:
+    shortest, longest = int(lengths.min()), int(lengths.max())
+    if shortest == longest:
+        return "1 token" if longest == 1 else f"{longest} tokens"
+    return f"{shortest} to {longest} tokens"
