@@ -11,7 +11,7 @@ import onnx
 import onnxruntime as ort
 import pytest
 
-from export import export_run, graph_file, stage
+from export import export_delta, export_run, graph_file, stage
 from pipeline.artifacts.exported import read_exported
 from pipeline.artifacts.files import sha256_file
 from pipeline.artifacts.masks import read_masks, write_masks
@@ -73,6 +73,15 @@ def test_the_directory_is_complete_and_its_manifest_reads_back(exported, weights
     assert set(manifest.encodings.values()) <= expected[weights]
     names = {path.name for path in directory.iterdir()}
     assert names >= {"README.md", "config.json", "manifest.json", "model.onnx", "tokenizer.json"}
+
+
+def test_a_delta_gives_the_manifest_that_the_run_gives(exported, random_run, tmp_path):
+    delta = tmp_path / "delta"
+    export_delta(ExportConfig(run=random_run, output_dir=delta, format="delta"))
+    config = ExportConfig(from_delta=delta, output_dir=tmp_path / "model", format="dense")
+    manifest = export_run(config)
+    assert manifest == read_exported(exported["dense"])
+    assert manifest.densities
 
 
 def test_the_sparsity_of_the_dense_file_is_that_of_the_masks(exported, random_run):
