@@ -4,7 +4,6 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
 from export.engine.probe import Batch
 from export.verify import LEAST_AGREEMENT, judge, open_graph
@@ -58,17 +57,25 @@ def compare_with_onnx(
     for index, first in enumerate(expected[0]):
         if first.dtype != np.float32:
             continue
-        are_logits = index == 0 and first.ndim == 2
+        pairs = [(arrays[index], batch) for arrays, batch in zip(expected, used, strict=True)]
+        # The engine computes nothing of what belongs to masked tokens.
+        by_token = all(array.shape[:2] == batch.kept.shape for array, batch in pairs)
+        widths = {array.shape[1:] for array, _ in pairs}
+        are_logits = index == 0 and first.ndim == 2 and len(widths) == 1 and not by_token
         wanted, given = (
             np.concatenate(
-                [_rows(arrays[index], batch) for arrays, batch in zip(each, used, strict=True)]
+                [
+                    arrays[index][batch.kept] if by_token else arrays[index]
+                    for arrays, batch in zip(each, used, strict=True)
+                ],
+                axis=0 if are_logits else None,
             )
             for each in (expected, found)
         )
         checked.append(
             judge(
-                wanted if are_logits else wanted.reshape(-1, 1),
-                given if are_logits else given.reshape(-1, 1),
+                wanted.reshape(len(wanted), -1),
+                given.reshape(len(given), -1),
                 texts,
                 tolerance,
                 least_agreement=LEAST_AGREEMENT if are_logits else 0.0,
@@ -78,15 +85,6 @@ def compare_with_onnx(
     if not checked:
         raise VerificationError("the graph has no float32 output to compare")
     return max(checked, key=lambda result: result.largest_logit_difference / result.tolerance)
-
-
-def _rows(array: NDArray[np.float32], batch: Batch) -> NDArray[np.float32]:
-    """An output with what belongs to masked tokens left out: the engine computes none of it."""
-    if array.ndim == 2:
-        return array
-    if array.ndim > 2 and array.shape[:2] == batch.kept.shape:
-        return array[batch.kept].reshape(-1)
-    return array.reshape(-1)
 
 
 def _first_line(error: BaseException) -> str:
