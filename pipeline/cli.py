@@ -136,7 +136,8 @@ def train(json: bool, dry_run: DryRun = False, **values: Any) -> None:
     cls=Command,
     epilog="""\
 smp-pipeline export runs/reviews --format engine --output-dir models/reviews
-smp-pipeline export --from-onnx model.onnx --format engine --output-dir models/fast""",
+smp-pipeline export --from-onnx model.onnx --format engine \\
+    --output-dir models/fast""",
 )
 @with_flags(ExportConfig)
 def export(json: bool, dry_run: DryRun = False, **values: Any) -> None:
@@ -151,7 +152,8 @@ def export(json: bool, dry_run: DryRun = False, **values: Any) -> None:
 @app.command(
     cls=Command,
     epilog="""\
-smp-pipeline bench models/dense models/reviews --validation-file validation.csv""",
+smp-pipeline bench models/dense models/reviews \\
+    --validation-file validation.csv""",
 )
 @with_flags(BenchConfig)
 def bench(json: bool, dry_run: DryRun = False, **values: Any) -> None:

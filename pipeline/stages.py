@@ -5,16 +5,14 @@ import importlib.util
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from pipeline.artifacts.manifest import to_json
 from pipeline.config import BenchConfig, CheckConfig, ExportConfig, ServeConfig, TrainConfig
 from pipeline.config.fields import key_name
 from pipeline.environment import is_main_process
 from pipeline.errors import MachineError
-
-if TYPE_CHECKING:
-    from rich.status import Status
+from pipeline.status import status_line
 
 __all__ = ["Result", "plan_stage", "run_serve", "run_stage"]
 
@@ -64,7 +62,7 @@ def run_stage(name: str, config: Config) -> Result | None:
     match config:
         case TrainConfig():
             _need_packages(name, _TRAINING_PACKAGES, extras="train")
-            with _status("loading PyTorch"):
+            with status_line("loading PyTorch"):
                 _quiet_transformers()
                 import torch
 
@@ -90,7 +88,7 @@ def run_stage(name: str, config: Config) -> Result | None:
             return Result(to_json(manifest), lambda: print_description(describe(config.output_dir)))
         case ExportConfig():
             _need_packages(name, _TRAINING_PACKAGES, extras="train")
-            with _status("loading PyTorch"):
+            with status_line("loading PyTorch"):
                 _quiet_transformers()
                 from serve.session import import_onnxruntime
 
@@ -140,7 +138,7 @@ def plan_stage(name: str, config: Config) -> Result:
     """The resolved configuration and, for training, what it would cost."""
     if isinstance(config, TrainConfig):
         _need_packages(name, _TRAINING_PACKAGES, extras="train")
-        with _status("reading the model and the data"):
+        with status_line("reading the model and the data"):
             _quiet_transformers()
             from smp.estimate import estimate
 
@@ -167,13 +165,6 @@ def _print_plan(name: str, settings: Mapping[str, Any], plan: Mapping[str, Any])
             table.add_row(key, text(key, value))
         if table.row_count:
             Console().print(table)
-
-
-def _status(text: str) -> "Status":
-    """A line on stderr while something runs; nothing where that is no terminal."""
-    from rich.console import Console
-
-    return Console(file=sys.stderr).status(text, spinner="line")
 
 
 def _settings(config: Config) -> dict[str, Any]:

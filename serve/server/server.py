@@ -105,6 +105,7 @@ async def _serve(
     stop: asyncio.Event,
     ready: Callable[[list[str]], None] | None,
 ) -> None:
+    log(logging.INFO, "loading", models=[entry.name for entry in repository.index()])
     stopped = asyncio.create_task(stop.wait())
     loading = asyncio.create_task(repository.load_all())
     tasks = [stopped, loading]
