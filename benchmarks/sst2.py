@@ -41,14 +41,12 @@ def main() -> None:
                 resume=unfinished_directory(run).exists(),
                 **settings,
             )
-            run_stage("train", config, as_json=False)
+            show("train", config)
         check_same(arguments, run, settings)
         form = "dense" if name == "finetune" else "packed"
         exported = arguments.work_dir / f"{name}-{form}"
         if not exported.exists():
-            run_stage(
-                "export", ExportConfig(run=run, output_dir=exported, format=form), as_json=False
-            )
+            show("export", ExportConfig(run=run, output_dir=exported, format=form))
         models.append(exported)
     bench = BenchConfig(
         models=tuple(models),
@@ -57,8 +55,15 @@ def main() -> None:
         batch_sizes=(1,),
         sequence_lengths=(32,),
     )
-    run_stage("bench", bench, as_json=False)
+    show("bench", bench)
     write_table(arguments, models, bench.output)
+
+
+def show(name: str, config: TrainConfig | ExportConfig | BenchConfig) -> None:
+    """Run a stage and print its result."""
+    result = run_stage(name, config)
+    assert result is not None
+    result.show()
 
 
 def check_same(arguments: argparse.Namespace, run: Path, settings: dict[str, object]) -> None:

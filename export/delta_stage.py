@@ -1,14 +1,12 @@
 """`--format delta`: what a run changes of its base model, written and put together again."""
 
 import hashlib
-import sys
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from rich.console import Console
 from safetensors.torch import save_file
 from torch import Tensor, from_numpy
 from transformers import PreTrainedModel
@@ -42,6 +40,7 @@ from pipeline.artifacts.masks import read_masks
 from pipeline.artifacts.run import HEAD_FILE, MASKS_FILE, RunManifest, read_run
 from pipeline.config import ExportConfig
 from pipeline.errors import ArtifactError, ConfigurationError, ModelError, VerificationError
+from pipeline.status import status_line
 
 __all__ = ["export_delta", "load_delta"]
 
@@ -80,9 +79,8 @@ def export_delta(config: ExportConfig) -> DeltaManifest:
         VerificationError: what was written does not give the run; nothing is left of it.
     """
     assert config.run is not None
-    console = Console(file=sys.stderr)
     with (
-        console.status("reading the run", spinner="line") as status,
+        status_line("reading the run") as status,
         staged_directory(config.output_dir) as directory,
     ):
         run = read_run(config.run)

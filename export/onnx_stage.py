@@ -3,13 +3,11 @@
 import dataclasses
 import json
 import shutil
-import sys
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
 import onnx
-from rich.console import Console
 
 from export.comparison_texts import comparison_texts
 from export.engine import convert
@@ -38,6 +36,7 @@ from pipeline.artifacts.files import sha256_file, staged_directory
 from pipeline.config import ExportConfig
 from pipeline.environment import package_versions
 from pipeline.errors import ArtifactError, ConfigurationError, ModelError
+from pipeline.status import status_line
 
 __all__ = ["ConvertedFile", "convert_file"]
 
@@ -97,7 +96,7 @@ def convert_file(config: ExportConfig) -> ConvertedFile:
     assert compute is not None
     native.library_path()
     with (
-        Console(file=sys.stderr).status("reading the graph", spinner="line") as status,
+        status_line("reading the graph") as status,
         staged_directory(config.output_dir) as directory,
     ):
         manifest = _manifest_beside(source)

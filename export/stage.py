@@ -8,7 +8,6 @@ import numpy as np
 import onnx
 import onnx_ir as ir
 from numpy.typing import NDArray
-from rich.console import Console
 from rich.markup import escape
 from rich.status import Status
 
@@ -46,6 +45,7 @@ from pipeline.artifacts.run import RunManifest, read_run
 from pipeline.config import ExportConfig
 from pipeline.environment import package_versions
 from pipeline.errors import ConfigurationError, DataError
+from pipeline.status import status_line
 
 __all__ = ["export_run"]
 
@@ -80,9 +80,8 @@ def export_run(config: ExportConfig) -> ExportManifest:
     """
     if config.is_engine:
         native.library_path()
-    console = Console(file=sys.stderr)
     with (
-        console.status("reading the run", spinner="line") as status,
+        status_line("reading the run") as status,
         staged_directory(config.output_dir) as directory,
     ):
         run, load = _source(config)
@@ -172,7 +171,7 @@ def export_run(config: ExportConfig) -> ExportManifest:
             write_export_manifest(directory, manifest)
             write_model_card(directory, manifest)
     for line in _remarks(manifest, config):
-        console.print(line, highlight=False, soft_wrap=True)
+        print(line, file=sys.stderr)
     return manifest
 
 

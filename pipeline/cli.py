@@ -11,10 +11,10 @@ import typer
 
 from pipeline import __version__
 from pipeline.config import BenchConfig, CheckConfig, ExportConfig, ServeConfig, TrainConfig
-from pipeline.config.fields import build
+from pipeline.config.fields import build, flag_name
 from pipeline.errors import ConfigurationError, PipelineError
-from pipeline.flags import given_values, with_flags
-from pipeline.stages import plan_stage, run_stage
+from pipeline.flags import DryRun, given_values, with_common_flags, with_flags
+from pipeline.help_pages import Command, Commands
 
 __all__ = ["app", "main"]
 
@@ -30,22 +30,16 @@ _UsageError = cast(type[Exception], typer.BadParameter.__base__)
 
 app = typer.Typer(
     name=PROGRAM,
-    help="Prune a pretrained transformer without fine-tuning, export it to ONNX, measure it.\n\n"
-    "train learns masks, export writes a verified ONNX model directory, bench measures it, "
-    "serve answers requests with it, check compares two benchmarks, run does train, export, bench "
-    "and check from one recipe. Nothing is sent anywhere.",
-    no_args_is_help=True,
+    cls=Commands,
+    help="Prune a pretrained transformer without fine-tuning, export it to ONNX, measure it. "
+    "Nothing is sent anywhere.",
+    epilog="smp-pipeline train --help\nsmp-pipeline --install-completion",
+    invoke_without_command=True,
     add_completion=True,
-    rich_markup_mode="markdown",
+    rich_markup_mode=None,  # rich's tables leave no room in 80 columns, and take a while to import
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-
-DryRun = Annotated[
-    bool,
-    typer.Option("--dry-run", help="Print the resolved configuration and an estimate, and stop."),
-]
-Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON on stdout.")]
 
 
 def _print_version(asked: bool) -> None:
@@ -56,6 +50,7 @@ def _print_version(asked: bool) -> None:
 
 @app.callback()
 def _common(
+    context: typer.Context,
     version: Annotated[
         bool,
         typer.Option(
@@ -63,99 +58,163 @@ def _common(
         ),
     ] = False,
 ) -> None:
-    pass
+    if context.invoked_subcommand is None:
+        print(context.get_help())
+        raise typer.Exit(EXIT_BAD_INPUT)
 
 
 def _stage(name: str, cls: type, values: dict[str, Any], *, dry_run: bool, as_json: bool) -> None:
-    config: Any = build(cls, given_values(cls, values), source=f"smp-pipeline {name}")
+    config = _config(cls, values)
     _run([(name, config)], dry_run=dry_run, as_json=as_json)
 
 
-def _run(stages: Sequence[tuple[str, Any]], *, dry_run: bool, as_json: bool) -> None:
+def _config(cls: type, values: dict[str, Any]) -> Any:
+    return build(cls, given_values(cls, values), source="", name=flag_name)
+
+
+def _run(
+    stages: Sequence[tuple[str, Any]],
+    *,
+    dry_run: bool,
+    as_json: bool,
+    as_list: bool = False,
+) -> None:
+    """Run or plan stages, and print what they give: tables as they come, JSON when all is done.
+
+    Args:
+        stages: name and configuration of each.
+        dry_run: only plan them.
+        as_json: print JSON.
+        as_list: the JSON is a list of ``{"stage": name, "result": ...}``, also for one stage.
+
+    Raises:
+        typer.Exit: with code 1 after a check that found a regression; stages after it do not run.
+    """
+    from pipeline.stages import plan_stage, run_stage
+
+    results = []
+    passed = True
     for name, config in stages:
         if len(stages) > 1:
             print(f"== {name}", file=sys.stderr, flush=True)
-        if dry_run:
-            plan_stage(name, config, as_json=as_json)
-        elif not run_stage(name, config, as_json=as_json):
-            raise typer.Exit(EXIT_REGRESSION)
+        result = plan_stage(name, config) if dry_run else run_stage(name, config)
+        if result is None:
+            continue
+        results.append({"stage": name, "result": result.facts})
+        if not as_json:
+            result.show()
+        passed = result.passed
+        if not passed:
+            break
+    if as_json and (results or as_list):
+        _print_json(results if as_list else results[0]["result"])
+    if not passed:
+        raise typer.Exit(EXIT_REGRESSION)
 
 
-@app.command()
+def _print_json(content: Any) -> None:
+    print(json.dumps(content, indent=2))
+
+
+@app.command(
+    cls=Command,
+    epilog="""\
+smp-pipeline train --model DIR_OR_HUB_ID --train-file train.csv \\
+    --validation-file validation.csv --density 0.1 --output-dir runs/reviews""",
+)
 @with_flags(TrainConfig)
-def train(dry_run: DryRun = False, json: Json = False, **values: Any) -> None:
+def train(json: bool, dry_run: DryRun = False, **values: Any) -> None:
     """Learn masks for a pretrained encoder on labelled texts; its weights stay frozen.
 
     Writes a small run directory: masks (one bit a weight), head, tokenizer and manifest. A run
     that was stopped goes on with --resume.
-
-    Example: smp-pipeline train --model DIR_OR_HUB_ID --train-file train.csv
-    --validation-file validation.csv --density 0.1 --output-dir runs/reviews
     """
     _stage("train", TrainConfig, values, dry_run=dry_run, as_json=json)
 
 
-@app.command()
+@app.command(
+    cls=Command,
+    epilog="""\
+smp-pipeline export runs/reviews --format engine --output-dir models/reviews
+smp-pipeline export --from-onnx model.onnx --format engine \\
+    --output-dir models/fast""",
+)
 @with_flags(ExportConfig)
-def export(dry_run: DryRun = False, json: Json = False, **values: Any) -> None:
+def export(json: bool, dry_run: DryRun = False, **values: Any) -> None:
     """Bake a run's masks into the frozen weights and write a verified ONNX model directory.
 
     ONNX Runtime is compared with PyTorch on real texts first; if they differ beyond --tolerance,
     nothing is written. With --from-onnx, an ONNX file with sparse weights is converted instead.
-
-    Example: smp-pipeline export runs/reviews --format engine --output-dir models/reviews
-
-    Example: smp-pipeline export --from-onnx model.onnx --format engine --output-dir models/fast
     """
     _stage("export", ExportConfig, values, dry_run=dry_run, as_json=json)
 
 
-@app.command()
+@app.command(
+    cls=Command,
+    epilog="""\
+smp-pipeline bench models/dense models/reviews \\
+    --validation-file validation.csv""",
+)
 @with_flags(BenchConfig)
-def bench(dry_run: DryRun = False, json: Json = False, **values: Any) -> None:
+def bench(json: bool, dry_run: DryRun = False, **values: Any) -> None:
     """Measure size, load time, memory, latency and accuracy of exported models, interleaved.
 
     Writes JSON, and a Markdown report and a plot beside it.
-
-    Example: smp-pipeline bench models/dense models/reviews --validation-file validation.csv
     """
     _stage("bench", BenchConfig, values, dry_run=dry_run, as_json=json)
 
 
-@app.command()
+@app.command(
+    cls=Command,
+    epilog="""\
+smp-pipeline check bench.json --baseline baseline.json --max-accuracy-drop 0.5""",
+)
 @with_flags(CheckConfig)
-def check(json: Json = False, **values: Any) -> None:
+def check(json: bool, dry_run: DryRun = False, **values: Any) -> None:
     """Fail (exit code 1) if a benchmark is worse than a baseline.
 
     Exit code 0: passed. 1: a regression. 2: the input cannot be compared.
-
-    Example: smp-pipeline check bench.json --baseline baseline.json --max-accuracy-drop 0.5
     """
-    _stage("check", CheckConfig, values, dry_run=False, as_json=json)
-
-
-@app.command()
-@with_flags(ServeConfig)
-def serve(dry_run: DryRun = False, **values: Any) -> None:
-    """Answer requests over HTTP and gRPC with the Open Inference Protocol, until told to stop.
-
-    A page to try the models by hand is at /. SIGTERM or Ctrl-C finishes what was accepted.
-
-    Example: smp-pipeline serve models/reviews --port 8080 --grpc-port 8081
-    """
-    _stage("serve", ServeConfig, values, dry_run=dry_run, as_json=False)
+    _stage("check", CheckConfig, values, dry_run=dry_run, as_json=json)
 
 
 @app.command(
+    cls=Command,
+    epilog="""\
+smp-pipeline serve models/reviews --port 8080 --grpc-port 8081""",
+)
+@with_flags(ServeConfig)
+def serve(json: bool, dry_run: DryRun = False, **values: Any) -> None:
+    """Answer requests over HTTP and gRPC with the Open Inference Protocol, until told to stop.
+
+    A page to try the models by hand is at /. SIGTERM or Ctrl-C finishes what was accepted. With
+    --json, one line says the addresses and the models once they are loaded.
+    """
+    if dry_run:
+        _stage("serve", ServeConfig, values, dry_run=True, as_json=json)
+        return
+    config = _config(ServeConfig, values)
+    from pipeline.stages import run_serve
+
+    run_serve(config, as_json=json)
+
+
+@app.command(
+    cls=Command,
     context_settings={
         "allow_extra_args": True,
         "ignore_unknown_options": True,
         "allow_interspersed_args": True,
-    }
+    },
+    epilog="""\
+smp-pipeline run recipes/demo.yaml --dry-run
+smp-pipeline run recipes/demo.yaml --density 0.05 --train.seed 1""",
 )
+@with_common_flags
 def run(
     context: typer.Context,
-    recipe: Annotated[Path, typer.Argument(help="The YAML recipe.", metavar="RECIPE")],
+    json: bool,
+    recipe: Annotated[str, typer.Argument(help="The YAML recipe.", metavar="RECIPE")],
     dry_run: DryRun = False,
     skip_existing: Annotated[
         bool,
@@ -163,6 +222,7 @@ def run(
             "--skip-existing",
             help="Pass over train and export stages whose output directory exists, "
             "to go on after an interruption (with --train.resume).",
+            rich_help_panel="Options",
         ),
     ] = False,
 ) -> None:
@@ -172,17 +232,17 @@ def run(
     A stage may hold a list, to run it several times. Flags given here win over the file:
     --density 0.05, or --train.seed 1 where several stages have the flag, or --train.2.density 0.05
     for the second run of a stage.
-
-    Example: smp-pipeline run recipes/demo.yaml --dry-run
     """
     from pipeline.recipe import read_recipe, resolve
+    from pipeline.usage_errors import flags_of
 
-    if str(recipe).startswith("-"):
+    if recipe.startswith("-"):
         raise ConfigurationError(f"give RECIPE before flags that go to its stages, got {recipe}")
-    stages = resolve(read_recipe(recipe), context.args, source=str(recipe))
+    own_flags = flags_of(context.command)
+    stages = resolve(read_recipe(Path(recipe)), context.args, source=recipe, own_flags=own_flags)
     if skip_existing:
         stages = [stage for stage in stages if not _is_done(stage[1])]
-    _run(stages, dry_run=dry_run, as_json=False)
+    _run(stages, dry_run=dry_run, as_json=json, as_list=True)
 
 
 def _is_done(config: Any) -> bool:
@@ -194,36 +254,34 @@ def _is_done(config: Any) -> bool:
     return done
 
 
-@app.command()
+@app.command(cls=Command, epilog="smp-pipeline info runs/reviews")
+@with_common_flags
 def info(
+    json: bool,
     path: Annotated[
-        Path | None, typer.Argument(help="A run directory, a model directory or a bench.json.")
+        str | None,
+        typer.Argument(help="A run directory, a model directory or a bench.json.", metavar="PATH"),
     ] = None,
     native: Annotated[
         bool,
         typer.Option(
-            "--native", help="Print the path of the shared library that --format engine needs."
+            "--native",
+            help="Print the path of the shared library that --format engine needs.",
+            rich_help_panel="Options",
         ),
     ] = False,
-    as_json: Json = False,
 ) -> None:
-    """Say what a run directory, a model directory or a bench.json holds.
-
-    Example: smp-pipeline info runs/reviews
-    """
+    """Say what a run directory, a model directory or a bench.json holds."""
     from pipeline.info import describe, describe_native, print_description
 
     if native == (path is not None):
         raise ConfigurationError("info takes PATH or --native; give one of the two")
     if path is None:
         library = describe_native()
-        print(json.dumps(library, indent=2) if as_json else library["path"])
+        _print_json(library) if json else print(library["path"])
         return
-    description = describe(path)
-    if as_json:
-        print(json.dumps(description, indent=2))
-    else:
-        print_description(description)
+    description = describe(Path(path))
+    _print_json(description) if json else print_description(description)
 
 
 def main() -> None:
@@ -241,7 +299,9 @@ def main() -> None:
     except (KeyboardInterrupt, typer.Abort):
         pass
     except _UsageError as error:
-        _fail(_usage(error))
+        from pipeline.usage_errors import usage_message
+
+        _fail(usage_message(error))
     except Exception:
         # A defect of ours, or of a package; 1 is a verdict of `check`, so it has a code of its own.
         traceback.print_exc()
@@ -249,13 +309,6 @@ def main() -> None:
     if code == EXIT_INTERRUPTED:
         print("interrupted; nothing half-written was left", file=sys.stderr)
     sys.exit(code)
-
-
-def _usage(error: Any) -> str:
-    """What is wrong with the command line, in one line; nothing where help was printed instead."""
-    message = " ".join(error.format_message().replace("Value error, ", "").split()).rstrip(".")
-    path = PROGRAM if error.ctx is None else error.ctx.command_path
-    return f"{message}; see {path} --help" if message else ""
 
 
 def _reason(error: OSError) -> str:
@@ -266,6 +319,5 @@ def _reason(error: OSError) -> str:
 
 
 def _fail(message: str) -> None:
-    if message:
-        print(f"error: {message}", file=sys.stderr)
+    print(f"error: {message}", file=sys.stderr)
     sys.exit(EXIT_BAD_INPUT)

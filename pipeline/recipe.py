@@ -5,13 +5,13 @@ keys are its flags without the dashes.
 """
 
 import dataclasses
-import difflib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import yaml
 
+from pipeline.closest import closest
 from pipeline.config import BenchConfig, CheckConfig, ExportConfig, TrainConfig
 from pipeline.config.fields import build, key_name
 from pipeline.errors import ConfigurationError
@@ -62,7 +62,11 @@ def read_recipe(path: Path) -> dict[str, list[dict[str, Any]]]:
 
 
 def resolve(
-    recipe: Mapping[str, Sequence[Mapping[str, Any]]], flags: Sequence[str], *, source: str
+    recipe: Mapping[str, Sequence[Mapping[str, Any]]],
+    flags: Sequence[str],
+    *,
+    source: str,
+    own_flags: Sequence[str] = (),
 ) -> list[tuple[str, Stage]]:
     """Check a recipe's settings and put them in the order in which they run.
 
@@ -73,6 +77,7 @@ def resolve(
             ``--stage.2.key value`` for the second run of a stage. Values are read as YAML; a key
             without a value is true; a key given several times makes a list.
         source: the recipe's path, for messages.
+        own_flags: flags of the command itself, which may have been meant by an unknown one.
 
     Returns:
         (stage name, configuration), first train, then export, bench, check.
@@ -81,7 +86,7 @@ def resolve(
         ConfigurationError: an unknown key, a value of the wrong type or out of bounds.
     """
     runs = {name: [dict(run) for run in recipe[name]] for name in STAGES if name in recipe}
-    for (stage, number, key), value in _read_flags(flags, runs).items():
+    for (stage, number, key), value in _read_flags(flags, runs, own_flags).items():
         chosen = runs[stage] if number is None else [runs[stage][number - 1]]
         for run in chosen:
             run[key] = value
@@ -93,7 +98,7 @@ def resolve(
 
 
 def _read_flags(
-    words: Sequence[str], runs: Mapping[str, Sequence[Any]]
+    words: Sequence[str], runs: Mapping[str, Sequence[Any]], own_flags: Sequence[str]
 ) -> dict[tuple[str, int | None, str], Any]:
     values: dict[tuple[str, int | None, str], Any] = {}
     position = 0
@@ -106,7 +111,7 @@ def _read_flags(
             has_value = position < len(words) and not words[position].startswith("--")
             text = words[position] if has_value else "true"
             position += has_value
-        target = _target(flag, runs)
+        target = _target(flag, runs, own_flags)
         value = _yaml_value(flag, text)
         if target in values:
             earlier = values[target]
@@ -115,7 +120,9 @@ def _read_flags(
     return values
 
 
-def _target(flag: str, runs: Mapping[str, Sequence[Any]]) -> tuple[str, int | None, str]:
+def _target(
+    flag: str, runs: Mapping[str, Sequence[Any]], own_flags: Sequence[str]
+) -> tuple[str, int | None, str]:
     *path, key = flag.removeprefix("--").split(".")
     holders = [name for name in runs if key in _keys(name)]
     if not path:
@@ -124,15 +131,17 @@ def _target(flag: str, runs: Mapping[str, Sequence[Any]]) -> tuple[str, int | No
         if holders:
             choices = " or ".join(f"--{name}.{key}" for name in holders)
             raise ConfigurationError(f"{flag} is a flag of several stages; write {choices}")
-        known = [name for stage in runs for name in _keys(stage)]
-        close = difflib.get_close_matches(key, known, n=1)
-        hint = f"; did you mean --{close[0]}?" if close else "; see --help of each stage"
+        known = [*own_flags, *(f"--{name}" for stage in runs for name in _keys(stage))]
+        meant = closest(flag, known)
+        hint = f"; did you mean {meant}?" if meant else "; see --help of each stage"
         raise ConfigurationError(f"{flag} is a flag of no stage in the recipe{hint}")
     stage = path[0]
     number = path[1] if len(path) > 1 else None
     if stage not in runs or key not in _keys(stage) or len(path) > 2:
+        meant = closest(flag, [f"--{name}.{key}" for name in runs for key in _keys(name)])
         raise ConfigurationError(
             f"{flag}: write --stage.key with one of {', '.join(runs)} and a flag of that stage"
+            + (f"; did you mean {meant}?" if meant else "")
         )
     if number is not None and not (number.isdigit() and 1 <= int(number) <= len(runs[stage])):
         raise ConfigurationError(f"{flag}: the recipe has {len(runs[stage])} runs of {stage}")

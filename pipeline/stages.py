@@ -1,10 +1,10 @@
-"""Calls a stage with its configuration and prints its result; the heavy imports happen here."""
+"""Calls a stage with its configuration; the heavy imports happen here."""
 
 import dataclasses
 import importlib.util
-import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from pipeline.artifacts.manifest import to_json
@@ -12,8 +12,9 @@ from pipeline.config import BenchConfig, CheckConfig, ExportConfig, ServeConfig,
 from pipeline.config.fields import key_name
 from pipeline.environment import is_main_process
 from pipeline.errors import MachineError
+from pipeline.status import status_line
 
-__all__ = ["plan_stage", "run_stage"]
+__all__ = ["Result", "plan_stage", "run_serve", "run_stage"]
 
 _TRAINING_PACKAGES = ("torch", "transformers", "accelerate", "onnx", "onnxscript")
 _SERVING_PACKAGES = (
@@ -30,16 +31,30 @@ _SERVING_PACKAGES = (
 Config = TrainConfig | ExportConfig | BenchConfig | ServeConfig | CheckConfig
 
 
-def run_stage(name: str, config: Config, *, as_json: bool) -> bool:
-    """Run one stage and print its result.
+@dataclass(frozen=True)
+class Result:
+    """What a stage gave.
+
+    Attributes:
+        facts: for machines, as plain JSON types.
+        show: prints the same for people, on stdout.
+        passed: False for a check that found a regression.
+    """
+
+    facts: Any
+    show: Callable[[], None]
+    passed: bool = True
+
+
+def run_stage(name: str, config: Config) -> Result | None:
+    """Run one stage. What it has to say beside its result goes to stderr.
 
     Args:
         name: the stage's command.
-        config: its configuration.
-        as_json: print JSON in place of a table.
+        config: its configuration, of all stages but serve.
 
     Returns:
-        False if the stage is a check that found a regression.
+        What it gave; None in a process whose main process tells it (training on several devices).
 
     Raises:
         PipelineError: whatever the stage raises; MachineError if its packages are missing.
@@ -47,12 +62,13 @@ def run_stage(name: str, config: Config, *, as_json: bool) -> bool:
     match config:
         case TrainConfig():
             _need_packages(name, _TRAINING_PACKAGES, extras="train")
-            _quiet_transformers()
-            import torch
+            with status_line("loading PyTorch"):
+                _quiet_transformers()
+                import torch
 
-            from pipeline.info import describe, print_description
-            from smp.train import train
-            from smp.unfinished import unfinished_directory
+                from pipeline.info import describe, print_description
+                from smp.train import train
+                from smp.unfinished import unfinished_directory
 
             try:
                 manifest = train(config)
@@ -67,75 +83,86 @@ def run_stage(name: str, config: Config, *, as_json: bool) -> bool:
                     print(f"{unfinished} is kept: go on with --resume", file=sys.stderr)
                 raise
             if not is_main_process():
-                return True
+                return None
             print(f"wrote {config.output_dir}", file=sys.stderr)
-            _show(
-                as_json, to_json(manifest), lambda: print_description(describe(config.output_dir))
-            )
+            return Result(to_json(manifest), lambda: print_description(describe(config.output_dir)))
         case ExportConfig():
             _need_packages(name, _TRAINING_PACKAGES, extras="train")
-            _quiet_transformers()
-            from serve.session import import_onnxruntime
+            with status_line("loading PyTorch"):
+                _quiet_transformers()
+                from serve.session import import_onnxruntime
 
-            import_onnxruntime()
-            from export import convert_file, export_delta, export_run
-            from pipeline.info import print_exported
+                import_onnxruntime()
+                from export import convert_file, export_delta, export_run
+                from pipeline.info import print_exported
 
             if config.format == "delta":
                 delta = export_delta(config)
                 print(f"wrote {config.output_dir}\n{delta.summary()}", file=sys.stderr)
-                _show(as_json, to_json(delta), lambda: print_exported(config.output_dir, {}))
-                return True
+                return Result(to_json(delta), lambda: print_exported(config.output_dir, {}))
             exported = export_run(config) if config.from_onnx is None else convert_file(config)
             print(f"wrote {config.output_dir}", file=sys.stderr)
             if exported.engine is not None:
                 print(exported.engine.summary(), file=sys.stderr)
             facts = to_json(exported)
-            _show(as_json, facts, lambda: print_exported(config.output_dir, facts))
+            return Result(facts, lambda: print_exported(config.output_dir, facts))
         case BenchConfig():
             from pipeline.report import print_benchmark, write_report
             from serve.bench import run_benchmark
 
             benchmark = run_benchmark(config)
             written = write_report(benchmark, config.output)
-            _show(as_json, to_json(benchmark), lambda: print_benchmark(benchmark))
             print("wrote " + ", ".join(map(str, [config.output, *written])), file=sys.stderr)
-        case ServeConfig():
-            _need_packages(name, _SERVING_PACKAGES, extras="cpu,serve")
-            from serve.server.server import run_server
-
-            run_server(config)
+            return Result(to_json(benchmark), lambda: print_benchmark(benchmark))
         case CheckConfig():
             from pipeline.gate import check, print_gate
 
             result = check(config)
-            _show(as_json, to_json(result), lambda: print_gate(result))
-            return bool(result.passed)
-    return True
+            return Result(to_json(result), lambda: print_gate(result), passed=bool(result.passed))
+    raise TypeError(f"{type(config).__name__} is no stage's that ends with a result")
 
 
-def plan_stage(name: str, config: Config, *, as_json: bool) -> None:
-    """Print the resolved configuration and, for training, what it would cost."""
+def run_serve(config: ServeConfig, *, as_json: bool) -> None:
+    """Serve until told to stop; says on stdout where.
+
+    Raises:
+        PipelineError: whatever the server raises; MachineError if its packages are missing.
+    """
+    _need_packages("serve", _SERVING_PACKAGES, extras="cpu,serve")
+    from serve.server.server import run_server
+
+    run_server(config, as_json=as_json)
+
+
+def plan_stage(name: str, config: Config) -> Result:
+    """The resolved configuration and, for training, what it would cost."""
     if isinstance(config, TrainConfig):
         _need_packages(name, _TRAINING_PACKAGES, extras="train")
-        _quiet_transformers()
-        from smp.estimate import estimate
+        with status_line("reading the model and the data"):
+            _quiet_transformers()
+            from smp.estimate import estimate
 
-        config = config.resolved()
-        plan = {"stage": name, "settings": _settings(config), **to_json(estimate(config))}
+            config = config.resolved()
+            plan = to_json(estimate(config))
     else:
-        plan = {"stage": name, "settings": _settings(config)}
-    if as_json:
-        print(json.dumps(plan, indent=2))
-        return
+        plan = {}
+    settings = _settings(config)
+    return Result(
+        {"stage": name, "settings": settings, **plan}, lambda: _print_plan(name, settings, plan)
+    )
+
+
+def _print_plan(name: str, settings: Mapping[str, Any], plan: Mapping[str, Any]) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    for title, values in (("settings", plan.pop("settings")), ("estimate", plan)):
+    for title, values, text in (
+        ("settings", settings, lambda _, value: _text(value)),
+        ("estimate", plan, _rounded),
+    ):
         table = Table(title=f"{name}: {title}", title_justify="left", show_header=False)
         for key, value in values.items():
-            if key != "stage":
-                table.add_row(key, _text(value) if title == "settings" else _rounded(key, value))
+            table.add_row(key, text(key, value))
         if table.row_count:
             Console().print(table)
 
@@ -158,13 +185,6 @@ def _rounded(name: str, value: Any) -> str:
     if name == "seconds":
         return f"about {value:.0f} s" if value < 120 else f"about {value / 60:.0f} min"
     return f"{value:,}" if isinstance(value, int) else str(value)
-
-
-def _show(as_json: bool, content: Any, show: Any) -> None:
-    if as_json:
-        print(json.dumps(content, indent=2))
-    else:
-        show()
 
 
 def _need_packages(name: str, packages: Sequence[str], *, extras: str) -> None:

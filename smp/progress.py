@@ -24,6 +24,7 @@ class TrainingProgress(TrainerCallback):
         self.console = Console(file=sys.stderr)
         self.bar: Progress | None = None
         self.task: Any = None
+        self.predicted = 0
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         """Start the bar."""
@@ -45,6 +46,19 @@ class TrainingProgress(TrainerCallback):
         """Move the bar."""
         if self.bar is not None:
             self.bar.update(self.task, completed=state.global_step)
+
+    def on_prediction_step(
+        self, args: Any, state: Any, control: Any, eval_dataloader: Any = None, **kwargs: Any
+    ) -> None:
+        """Show how far an evaluation is."""
+        self.predicted += 1
+        if self.bar is not None:
+            batches = f"{self.predicted}/{len(eval_dataloader)}"
+            self.bar.update(self.task, note=f"scoring the validation data, batch {batches}")
+
+    def on_evaluate(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        """Be ready for the next evaluation."""
+        self.predicted = 0
 
     def on_log(
         self, args: Any, state: Any, control: Any, logs: dict[str, float] | None = None, **kw: Any

@@ -24,6 +24,7 @@ from pipeline.config import TrainConfig
 from pipeline.data import LabelledText
 from pipeline.environment import package_versions
 from pipeline.machine import describe_machine
+from pipeline.status import status_line
 from smp.architectures import pruned_matrices
 from smp.backbone import build_head, check_vocabulary, load_tokenizer, longest_input
 from smp.device import choose_device, choose_precision, device_name, refuse_sharding
@@ -57,18 +58,22 @@ def train(config: TrainConfig) -> RunManifest:
     refuse_sharding()
     device = choose_device(config.device)
     precision = choose_precision(config.precision, device)
-    task = read_task(config)
-    encoder = load_encoder(config.model, revision=config.revision)
-    tokenizer = load_tokenizer(config.model, revision=config.revision)
-    check_vocabulary(config.model, tokenizer, encoder)
-    matrices = pruned_matrices(encoder, encoder.config.model_type)
-    base_sha256 = encoder_sha256(encoder)
-    max_length = min(config.max_length, longest_input(encoder))
-    train_examples, validation_examples = tokenise_task(task, tokenizer, max_length)
+    with status_line("reading the data") as status:
+        task = read_task(config)
+        status.update("loading the model")
+        encoder = load_encoder(config.model, revision=config.revision)
+        tokenizer = load_tokenizer(config.model, revision=config.revision)
+        check_vocabulary(config.model, tokenizer, encoder)
+        matrices = pruned_matrices(encoder, encoder.config.model_type)
+        base_sha256 = encoder_sha256(encoder)
+        max_length = min(config.max_length, longest_input(encoder))
+        status.update("tokenising the texts")
+        train_examples, validation_examples = tokenise_task(task, tokenizer, max_length)
 
-    set_seed(config.seed)
-    encoder.requires_grad_(not config.prunes)
-    head, layout = build_head(config, encoder, tokenizer, train_examples, task.labels, device)
+        status.update("making the head")
+        set_seed(config.seed)
+        encoder.requires_grad_(not config.prunes)
+        head, layout = build_head(config, encoder, tokenizer, train_examples, task.labels, device)
     classifier = TextClassifier(encoder, head, layout)
     scored = None
     if config.prunes:
@@ -104,7 +109,10 @@ def train(config: TrainConfig) -> RunManifest:
         trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
         trainer.update_masks()
         trainer.accelerator.unwrap_model(trainer.model, keep_fp32_wrapper=False)
-        metrics = evaluate(classifier, validation_examples, task, tokenizer.pad_token_id, device)
+        with status_line("scoring the validation data"):
+            metrics = evaluate(
+                classifier, validation_examples, task, tokenizer.pad_token_id, device
+            )
         masks = {}
         if scored is not None:
             masks = {name: mask.numpy() for name, mask in scored.masks().items()}

@@ -10,10 +10,11 @@ import dataclasses
 import math
 import types
 import typing
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
+from pipeline.closest import closest
 from pipeline.errors import ConfigurationError
 
 __all__ = [
@@ -115,40 +116,57 @@ def check_output_directory(path: Path) -> None:
         raise ConfigurationError(f"--output-dir must be a new directory with a name, got {path}")
 
 
-def build(cls: type[T], values: Mapping[str, Any], *, source: str) -> T:
+def build(
+    cls: type[T],
+    values: Mapping[str, Any],
+    *,
+    source: str,
+    name: Callable[["dataclasses.Field[Any]"], str] = key_name,
+) -> T:
     """Build a configuration from recipe values.
 
     Args:
         cls: the configuration.
         values: key (as :func:`key_name` gives it) -> value of the YAML type.
-        source: where the values come from, for messages.
+        source: where the values come from, for messages; empty for the command line.
+        name: how a field is called there; on the command line :func:`flag_name`.
 
     Raises:
         ConfigurationError: an unknown or missing key, or a value of the wrong type or out of
             bounds.
     """
+    place = f"{source}: " if source else ""
     fields = {key_name(field): field for field in dataclasses.fields(cls)}  # type: ignore[arg-type]
     for key in values:
         if key not in fields:
             raise ConfigurationError(
-                f"{source}: unknown key {key!r}{_suggestion(key, fields)}; "
+                f"{place}unknown key {key!r}{_suggestion(key, fields)}; "
                 f"known keys are {', '.join(sorted(fields))}"
             )
     hints = typing.get_type_hints(cls)
     arguments = {}
     for key, field in fields.items():
         if key in values:
-            arguments[field.name] = _convert(hints[field.name], values[key], f"{source}: {key}")
+            arguments[field.name] = _convert(
+                hints[field.name], values[key], f"{place}{name(field)}"
+            )
         elif field.default is dataclasses.MISSING:
-            raise ConfigurationError(f"{source}: {flag_name(field)} is needed")
+            raise ConfigurationError(f"{place}{flag_name(field)} is needed")
     return cls(**arguments)
 
 
-def _suggestion(key: str, known: Mapping[str, Any]) -> str:
-    import difflib
+def _suggestion(key: str, known: Iterable[str]) -> str:
+    meant = closest(key.replace("_", "-"), known)
+    return f" (did you mean {meant!r}?)" if meant else ""
 
-    close = difflib.get_close_matches(key.replace("_", "-"), known, n=1)
-    return f" (did you mean {close[0]!r}?)" if close else ""
+
+def _convert_item(expected: Any, value: Any, where: str) -> Any:
+    try:
+        return _convert(expected, value, where)
+    except ConfigurationError as error:
+        if isinstance(value, str) and len(value.replace(",", " ").split()) > 1:
+            raise ConfigurationError(f"{error}; repeat the flag for several") from None
+        raise
 
 
 def _convert(expected: Any, value: Any, where: str) -> Any:
@@ -161,10 +179,13 @@ def _convert(expected: Any, value: Any, where: str) -> Any:
     if origin is typing.Literal:
         if value in arguments:
             return value
-        raise ConfigurationError(f"{where} must be one of {', '.join(arguments)}, got {value!r}")
+        meant = _suggestion(value, arguments) if isinstance(value, str) else ""
+        raise ConfigurationError(
+            f"{where} must be one of {', '.join(arguments)}, got {value!r}{meant}"
+        )
     if origin is tuple:
         items = value if isinstance(value, list | tuple) else [value]
-        return tuple(_convert(arguments[0], item, where) for item in items)
+        return tuple(_convert_item(arguments[0], item, where) for item in items)
     if expected is Path and isinstance(value, str | Path) and str(value):
         with contextlib.suppress(RuntimeError):  # ~name of nobody
             return Path(value).expanduser()

@@ -1,10 +1,11 @@
 """Structured logs: one JSON object a line on stderr."""
 
 import logging
-import sys
 import time
 
 import msgspec
+
+from pipeline.quiet import error_stream
 
 __all__ = ["LOGGER", "configure_logging", "log"]
 
@@ -26,8 +27,11 @@ def log(level: int, event: str, **fields: object) -> None:
 
 
 def configure_logging() -> None:
-    """Send the server's own events, and warnings of the libraries under it, to stderr."""
-    handler = logging.StreamHandler(sys.stderr)
+    """Send the server's own events, and warnings of the libraries under it, to stderr.
+
+    With ``--quiet``, errors alone.
+    """
+    handler = logging.StreamHandler(error_stream())
     handler.setFormatter(_JsonFormatter())
     root = logging.getLogger()
     root.handlers[:] = [handler]

@@ -1,6 +1,7 @@
 """The server's life: listen, load, answer, and finish what was accepted when told to stop."""
 
 import asyncio
+import json
 import logging
 import os
 import signal
@@ -24,13 +25,14 @@ __all__ = ["run_server", "serve_until"]
 _OTHER_FILES = 256
 
 
-def run_server(config: ServeConfig) -> None:
+def run_server(config: ServeConfig, *, as_json: bool) -> None:
     """Serve until SIGTERM or SIGINT, then finish the accepted requests and return.
 
-    A second signal ends at once.
+    A second signal ends at once. Where it listens is said on stdout.
 
     Args:
         config: the settings.
+        as_json: say it as one line of JSON, once the models are loaded, with their names.
 
     Raises:
         ConfigurationError: a directory, address, port, token or certificate cannot be used.
@@ -39,7 +41,7 @@ def run_server(config: ServeConfig) -> None:
     configure_logging()
     _allow_connections(config.max_connections)
     with asyncio.Runner(loop_factory=_loop_factory()) as runner:
-        runner.run(_serve_until_signal(config))
+        runner.run(_serve_until_signal(config, as_json=as_json))
 
 
 async def serve_until(
@@ -47,6 +49,7 @@ async def serve_until(
     stop: asyncio.Event,
     *,
     listening: Callable[[int, int | None], None] | None = None,
+    ready: Callable[[list[str]], None] | None = None,
 ) -> None:
     """Serve until an event is set, then finish the accepted requests and return.
 
@@ -54,6 +57,7 @@ async def serve_until(
         config: the settings.
         stop: ends the server.
         listening: called with the HTTP and the gRPC port once both are open; models load then.
+        ready: called with the names of the models that answer, once they are loaded.
 
     Raises:
         ConfigurationError: a directory, address, port, token or certificate cannot be used.
@@ -83,7 +87,7 @@ async def serve_until(
         log(logging.INFO, "listening", host=config.host, port=port, grpc_port=grpc_port)
         if listening is not None:
             listening(port, grpc_port)
-        await _serve(repository, config, stop)
+        await _serve(repository, config, stop, ready)
     finally:
         service.stop()
         if fronts:
@@ -95,7 +99,13 @@ async def serve_until(
             log(logging.INFO, "stopped")
 
 
-async def _serve(repository: Repository, config: ServeConfig, stop: asyncio.Event) -> None:
+async def _serve(
+    repository: Repository,
+    config: ServeConfig,
+    stop: asyncio.Event,
+    ready: Callable[[list[str]], None] | None,
+) -> None:
+    log(logging.INFO, "loading", models=[entry.name for entry in repository.index()])
     stopped = asyncio.create_task(stop.wait())
     loading = asyncio.create_task(repository.load_all())
     tasks = [stopped, loading]
@@ -107,6 +117,8 @@ async def _serve(repository: Repository, config: ServeConfig, stop: asyncio.Even
         models = [entry.name for entry in repository.index() if entry.state == "READY"]
         if repository.ready():
             log(logging.INFO, "ready", models=models)
+            if ready is not None:
+                ready(models)
         else:
             log(logging.ERROR, "not ready: no model could be loaded")
         if config.watch_s > 0:
@@ -118,7 +130,7 @@ async def _serve(repository: Repository, config: ServeConfig, stop: asyncio.Even
         await asyncio.gather(*tasks, return_exceptions=True)
 
 
-async def _serve_until_signal(config: ServeConfig) -> None:
+async def _serve_until_signal(config: ServeConfig, *, as_json: bool) -> None:
     loop = asyncio.get_running_loop()
     stop = asyncio.Event()
 
@@ -134,15 +146,28 @@ async def _serve_until_signal(config: ServeConfig) -> None:
             loop.add_signal_handler(number, on_signal, number)
         except NotImplementedError:  # Windows: Ctrl-C raises KeyboardInterrupt
             break
-    await serve_until(config, stop, listening=lambda *ports: _announce(config, *ports))
+    addresses: dict[str, str | None] = {}
+
+    def listening(port: int, grpc_port: int | None) -> None:
+        addresses.update(_addresses(config, port, grpc_port))
+        if not as_json:
+            grpc = f", gRPC at {addresses['grpc']}" if grpc_port is not None else ""
+            print(f"serving at {addresses['http']}{grpc}; Ctrl-C stops", flush=True)
+
+    def ready(models: list[str]) -> None:
+        if as_json:
+            print(json.dumps({**addresses, "models": models}), flush=True)
+
+    await serve_until(config, stop, listening=listening, ready=ready)
 
 
-def _announce(config: ServeConfig, port: int, grpc_port: int | None) -> None:
-    """Tell people where to look; programs read the log."""
+def _addresses(config: ServeConfig, port: int, grpc_port: int | None) -> dict[str, str | None]:
     host = f"[{config.host}]" if ":" in config.host else config.host
     scheme = "http" if config.tls_certificate is None else "https"
-    grpc = "" if grpc_port is None else f", gRPC at {host}:{grpc_port}"
-    print(f"serving at {scheme}://{host}:{port}/{grpc}; Ctrl-C stops", flush=True)
+    return {
+        "http": f"{scheme}://{host}:{port}/",
+        "grpc": None if grpc_port is None else f"{host}:{grpc_port}",
+    }
 
 
 def _allow_connections(count: int) -> None:

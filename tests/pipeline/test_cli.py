@@ -1,6 +1,6 @@
 """The command line as users meet it: pages, exit codes, one line for each thing that is wrong."""
 
-import dataclasses
+import ast
 import json
 import os
 import shutil
@@ -15,11 +15,8 @@ import pipeline
 from pipeline.artifacts.benchmark import write_benchmark
 from pipeline.artifacts.run import read_run
 from pipeline.cli import app
-from pipeline.config import BenchConfig, CheckConfig, ExportConfig, TrainConfig
-from pipeline.config.fields import flag_name
 
-STAGES = {"train": TrainConfig, "export": ExportConfig, "bench": BenchConfig, "check": CheckConfig}
-COMMANDS = [*STAGES, "serve", "run", "info"]
+COMMANDS = ["train", "export", "bench", "check", "serve", "run", "info"]
 TEXTS = "text,label\na good film,1\na bad film,0\n"
 
 
@@ -47,7 +44,7 @@ def train(command, tiny_bert, files):
         }
         flags |= {key.replace("_", "-"): value for key, value in changes.items()}
         given = [(f"--{key}", value) for key, value in flags.items() if value is not None]
-        return command("train", *(word for pair in given for word in pair))
+        return command("train", *(word for pair in given for word in pair if word != ""))
 
     return run
 
@@ -73,34 +70,55 @@ def test_nothing_at_all_shows_the_commands(command):
         assert name in result.out
 
 
-@pytest.mark.parametrize("name", COMMANDS)
-def test_the_page_of_a_command_names_every_flag_in_full_and_has_an_example(command, name):
-    code, page, _ = command(name, "--help")
-    assert code == 0
-    assert f"Example: smp-pipeline {name}" in page
-    if name in STAGES:
-        for field in dataclasses.fields(STAGES[name]):
-            assert f"{flag_name(field)} " in page
-    assert max(map(len, page.splitlines())) <= 80
-
-
-HEAVY = ("torch", "transformers", "datasets", "onnx", "onnxruntime", "matplotlib", "pandas")
+MODEL_LIBRARIES = {
+    *("torch", "transformers", "tokenizers", "datasets", "pandas"),
+    *("onnx", "onnxruntime", "matplotlib"),
+}
+HEAVY = {*MODEL_LIBRARIES, "safetensors", "numpy", "yaml", "rich", "pydantic"}
 IMPORTED = f"""
 import sys
 from pipeline.__main__ import main
 try:
     main()
 finally:
-    print(sorted(set(sys.modules) & set({HEAVY})), file=sys.stderr)
+    print(sorted(set(sys.modules) & {HEAVY}), file=sys.stderr)
 """
 
 
-@pytest.mark.parametrize("words", [["--help"], ["train", "--help"], ["info", "RUN"], ["train"]])
-def test_pages_and_early_errors_wait_for_no_heavy_import(tiny_run, words):
-    words = [str(tiny_run) if word == "RUN" else word for word in words]
-    command = [sys.executable, "-c", IMPORTED, *words]
-    result = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert result.stderr.splitlines()[-1] == "[]"
+def imported(*words, **environment):
+    """Which of the packages that take long to import a command line imports."""
+    result = subprocess.run(
+        [sys.executable, "-c", IMPORTED, *map(str, words)],
+        capture_output=True,
+        text=True,
+        check=False,
+        env={**os.environ, **environment},
+    )
+    return ast.literal_eval(result.stderr.splitlines()[-1])
+
+
+@pytest.mark.parametrize(
+    "words", [[], ["--version"], ["--help"], *([c, "--help"] for c in COMMANDS)]
+)
+def test_pages_import_nothing_that_takes_long(words):
+    assert imported(*words) == []
+
+
+@pytest.mark.parametrize("words", [["info", "RUN"], ["train"], ["export", "--format", "packd"]])
+def test_early_errors_and_what_needs_no_model_wait_for_no_model_library(tiny_run, words):
+    words = [tiny_run if word == "RUN" else word for word in words]
+    assert not MODEL_LIBRARIES & set(imported(*words))
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_completions_wait_for_no_model_library(shell):
+    line = "smp-pipeline export --format p"
+    environment = {"COMP_WORDS": line, "COMP_CWORD": "3", "_TYPER_COMPLETE_ARGS": line}
+    environment |= {
+        "_SMP_PIPELINE_COMPLETE": f"complete_{shell}",
+        "_TYPER_COMPLETE_FISH_ACTION": "get-args",
+    }
+    assert not MODEL_LIBRARIES & set(imported(**environment))
 
 
 def test_the_package_runs_as_a_module():
@@ -112,11 +130,6 @@ def test_the_package_runs_as_a_module():
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["bogus"], "No such command 'bogus'; see smp-pipeline --help"),
-        (["train"], "Missing option '--model'; see smp-pipeline train --help"),
-        (["train", "--densty", "1"], "No such option: --densty"),
-        (["train", "--density", "ten"], "Invalid value for '--density'"),
-        (["train", "--device", "tpu"], "'tpu' is not one of 'auto', 'cpu', 'cuda'"),
         (["export", "nope", "--output-dir", "out"], "nope is no run directory"),
         (["bench", "nope", "--validation-file", "v.csv"], "nope is no model directory"),
         (["check", "nope.json", "--baseline", "b.json"], "nope.json is missing"),
@@ -234,6 +247,63 @@ def test_info_as_json_is_json(command, tiny_run):
     assert json.loads(out)["density"] == read_run(tiny_run).density
 
 
+@pytest.fixture
+def recipe(tmp_path, tiny_bert, reviews, make_model):
+    """A recipe of all stages on tiny models; its check finds a regression."""
+    train_file, validation_file = map(str, reviews)
+    data = {"validation-file": validation_file}
+    dense = make_model(tmp_path / "dense")
+    stages = {
+        "train": {
+            **{"model": str(tiny_bert), "train-file": train_file, "output-dir": "run", **data},
+            **{"density": 0.5, "steps": 1, "evaluations": 1, "device": "cpu"},
+        },
+        "export": {"run": "run", "output-dir": "model", "verification-samples": 2},
+        "bench": {
+            **{"models": [str(dense), "model"], **data, "max-samples": 4, "repetitions": 3},
+            **{"batch-sizes": 1, "sequence-lengths": 16, "bootstrap-samples": 100, "threads": 1},
+        },
+        "check": {"bench": "bench.json", "baseline": "bench.json", "max-size-ratio": 0.5},
+    }
+    path = tmp_path / "recipe.yaml"
+    path.write_text(json.dumps(stages))  # JSON is YAML
+    return path
+
+
+@pytest.mark.parametrize("quiet", [[], ["--quiet"]])
+def test_a_recipe_as_json_is_one_list_with_the_result_of_each_stage(
+    command, recipe, monkeypatch, quiet
+):
+    monkeypatch.chdir(recipe.parent)
+    code, out, err = command("run", recipe, "--json", *quiet)
+    assert code == 1, err
+    results = {entry["stage"]: entry["result"] for entry in json.loads(out)}
+    assert list(results) == ["train", "export", "bench", "check"]
+    assert results["train"]["density"] == pytest.approx(0.5, abs=1e-2)
+    assert results["export"]["format"] == "dense"
+    assert [model["name"] for model in results["bench"]["models"]] == ["dense", "model"]
+    assert results["check"]["passed"] is False
+    assert (err == "") is bool(quiet)
+    for word in () if quiet else ("== train", "wrote run", "wrote model", "wrote bench.json"):
+        assert word in err
+
+
+def test_a_dry_run_of_a_recipe_as_json_is_one_list_too(command, recipe):
+    code, out, _ = command("run", recipe, "--json", "--dry-run")
+    assert code == 0
+    plans = [entry["result"] for entry in json.loads(out)]
+    assert [plan["stage"] for plan in plans] == ["train", "export", "bench", "check"]
+    assert plans[1]["settings"]["format"] == "dense"
+
+
+def test_a_quiet_command_prints_its_result_and_errors(command, train, files):
+    result = train(quiet="", max_length=4)
+    assert (result.code, result.err) == (0, "")
+    assert "smp-run" in result.out
+    again = train(quiet="")
+    assert "exists and is not empty" in one_line(again)
+
+
 def damaged(tiny_run, tmp_path, damage):
     run = shutil.copytree(tiny_run, tmp_path / "run")
     manifest = run / "manifest.json"
@@ -293,7 +363,6 @@ def test_ctrl_c_in_any_command_ends_with_130(command, benchmark, tmp_path, monke
         raise KeyboardInterrupt
 
     monkeypatch.setattr(place, interrupted)
-    monkeypatch.setattr("pipeline.cli.run_stage", interrupted)
     path = tmp_path / "bench.json"
     write_benchmark(path, benchmark)
     words = ["info", path] if "info" in place else ["check", path, "--baseline", path]

@@ -2,6 +2,7 @@
 
 import dataclasses
 import inspect
+import sys
 import typing
 
 import pytest
@@ -10,7 +11,8 @@ from typer.testing import CliRunner
 
 from pipeline.config import BenchConfig, CheckConfig, ExportConfig, TrainConfig
 from pipeline.config.fields import build, flag_name, key_name
-from pipeline.flags import given_values, with_flags
+from pipeline.errors import ConfigurationError
+from pipeline.flags import DryRun, given_values, with_common_flags, with_flags
 
 CONFIGS = [TrainConfig, ExportConfig, BenchConfig, CheckConfig]
 FIELDS = [(cls, field) for cls in CONFIGS for field in dataclasses.fields(cls)]
@@ -22,7 +24,7 @@ def parse(cls, *words):
     seen = {}
 
     @with_flags(cls)
-    def command(**values):
+    def command(json, **values):
         seen.update(values)
 
     app = typer.Typer()
@@ -85,7 +87,7 @@ def test_a_list_flag_is_repeated_and_a_boolean_has_its_negation():
         BenchConfig, "a", "b", "--validation-file", "v.csv", "--batch-sizes", 1, "--batch-sizes", 4
     )
     assert [str(model) for model in seen["models"]] == ["a", "b"]
-    assert seen["batch_sizes"] == [1, 4]
+    assert given_values(BenchConfig, seen)["batch-sizes"] == [1, 4]
     train = ("--model", "m", "--output-dir", "o")
     assert parse(TrainConfig, *train)["resume"] is None
     assert parse(TrainConfig, *train, "--no-resume")["resume"] is False
@@ -97,11 +99,30 @@ def test_flags_build_the_configuration():
     assert (config.format, config.tolerance, config.opset) == ("packed", 1e-3, 20)
 
 
+def test_a_number_that_is_none_is_refused_as_a_recipe_would_refuse_it():
+    seen = parse(BenchConfig, "a", "--validation-file", "v.csv", "--batch-sizes", "1,4")
+    with pytest.raises(ConfigurationError, match=r"got '1,4'; repeat the flag for several"):
+        build(BenchConfig, given_values(BenchConfig, seen), source="", name=flag_name)
+
+
 def test_the_command_keeps_its_name_its_page_and_its_own_parameters():
     @with_flags(CheckConfig)
-    def check(as_json: bool = False, **values: object) -> None:
+    def check(json: bool, dry_run: DryRun = False, **values: object) -> None:
         """The page."""
 
     assert (check.__name__, check.__doc__) == ("check", "The page.")
     names = [field.name for field in dataclasses.fields(CheckConfig)]
-    assert list(inspect.signature(check).parameters) == [*names, "as_json"]
+    assert list(inspect.signature(check).parameters) == [*names, "dry_run", "json", "quiet"]
+
+
+def test_quiet_silences_a_command_that_knows_nothing_of_it():
+    @with_common_flags
+    def command(json: bool) -> None:
+        print("result", json)
+        print("note", file=sys.stderr)
+
+    app = typer.Typer()
+    app.command()(command)
+    assert CliRunner().invoke(app, ["--json"]).stderr == "note\n"
+    result = CliRunner().invoke(app, ["--quiet"])
+    assert (result.stdout, result.stderr) == ("result False\n", "")

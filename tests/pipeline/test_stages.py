@@ -1,4 +1,4 @@
-"""From a configuration to a stage: what is printed, and what a runtime install lacks."""
+"""From a configuration to a stage: what it gives, and what a runtime install lacks."""
 
 import dataclasses
 import importlib.util
@@ -34,56 +34,62 @@ def test_training_and_export_name_the_packages_that_a_runtime_install_lacks(
     )
     message = r"needs torch, onnx; install them with: pip install 'smp-pipeline\[train\]'"
     with pytest.raises(MachineError, match=f"smp-pipeline train {message}"):
-        run_stage("train", train_config, as_json=False)
+        run_stage("train", train_config)
     with pytest.raises(MachineError, match=f"smp-pipeline train {message}"):
-        plan_stage("train", train_config, as_json=False)
+        plan_stage("train", train_config)
     with pytest.raises(MachineError, match=f"smp-pipeline export {message}"):
-        run_stage("export", ExportConfig(run=tmp_path, output_dir=tmp_path / "m"), as_json=False)
+        run_stage("export", ExportConfig(run=tmp_path, output_dir=tmp_path / "m"))
 
 
-def test_a_stage_prints_json_for_machines_and_a_table_for_people(train_config, capsys):
-    assert run_stage("train", train_config, as_json=True)
+def test_a_stage_gives_facts_for_machines_and_a_table_for_people(train_config, capsys):
+    result = run_stage("train", train_config)
     out, err = capsys.readouterr()
-    manifest = json.loads(out)
-    assert manifest["density"] == pytest.approx(0.5, abs=1e-3)
-    assert manifest["settings"]["lambda"] == 400
+    assert out == ""
     assert f"wrote {train_config.output_dir}" in err
+    facts = json.loads(json.dumps(result.facts))
+    assert facts["density"] == pytest.approx(0.5, abs=1e-3)
+    assert facts["settings"]["lambda"] == 400
+    result.show()
+    assert "smp-run" in capsys.readouterr().out
 
 
-def test_a_check_says_whether_it_passed(benchmark, tmp_path, capsys):
+def test_of_several_processes_only_the_first_has_a_result(train_config, monkeypatch):
+    monkeypatch.setattr("smp.train.train", lambda config: None)
+    monkeypatch.setenv("RANK", "1")
+    assert run_stage("train", train_config) is None
+
+
+def test_a_check_says_whether_it_passed(benchmark, tmp_path):
     from pipeline.artifacts.benchmark import write_benchmark
 
     path = tmp_path / "bench.json"
     write_benchmark(path, benchmark)
-    assert run_stage("check", CheckConfig(bench=path, baseline=path), as_json=True)
-    assert json.loads(capsys.readouterr().out)["passed"] is True
-    stricter = CheckConfig(bench=path, baseline=path, max_size_ratio=0.5)
-    assert not run_stage("check", stricter, as_json=True)
-    assert json.loads(capsys.readouterr().out)["passed"] is False
+    for ratio, passed in ((1.02, True), (0.5, False)):
+        config = CheckConfig(bench=path, baseline=path, max_size_ratio=ratio)
+        result = run_stage("check", config)
+        assert result.passed is result.facts["passed"] is passed
 
 
 def test_the_plan_holds_every_setting_under_its_recipe_key(tmp_path, capsys):
     config = BenchConfig(models=(tmp_path,), validation_file=tmp_path / "v.csv", seed=7)
-    plan_stage("bench", config, as_json=True)
-    settings = json.loads(capsys.readouterr().out)["settings"]
-    assert settings["validation-file"] == str(tmp_path / "v.csv")
-    assert settings["models"] == [str(tmp_path)]
-    plan_stage("bench", config, as_json=False)
+    plan = plan_stage("bench", config)
+    assert plan.facts["settings"]["validation-file"] == str(tmp_path / "v.csv")
+    assert plan.facts["settings"]["models"] == [str(tmp_path)]
+    plan.show()
     table = capsys.readouterr().out
     assert "bootstrap-samples" in table
     assert "1, 8" in table
 
 
 def test_the_plan_of_training_settles_the_defaults_and_estimates_the_cost(train_config, capsys):
-    plan_stage("train", train_config, as_json=True)
-    plan = json.loads(capsys.readouterr().out)
-    assert plan["stage"] == "train"
-    assert plan["settings"]["learning-rate"] == 3e-3
-    assert set(plan) > {"stage", "settings"}
+    plan = plan_stage("train", train_config)
+    assert plan.facts["stage"] == "train"
+    assert plan.facts["settings"]["learning-rate"] == 3e-3
+    assert set(plan.facts) > {"stage", "settings"}
     assert not train_config.output_dir.exists()
-    plan_stage("train", train_config, as_json=False)
+    plan.show()
     table = capsys.readouterr().out
-    assert f"{plan['pruned_weights']:,}" in table
+    assert f"{plan.facts['pruned_weights']:,}" in table
     assert re.search(r"memory_bytes .*about [0-9.]+ MB", table)
     assert re.search(r"seconds .*about [0-9]+ s", table)
 
@@ -91,4 +97,4 @@ def test_the_plan_of_training_settles_the_defaults_and_estimates_the_cost(train_
 def test_the_plan_refuses_the_model_that_training_would_refuse(train_config):
     config = dataclasses.replace(train_config, model="./nope")
     with pytest.raises(ModelError, match=r"--model \./nope: no such directory; give a dir"):
-        plan_stage("train", config, as_json=True)
+        plan_stage("train", config)
