@@ -21,7 +21,11 @@ PIP_INSTALL := -m pip install --quiet --quiet --disable-pip-version-check --no-i
 export HF_HUB_OFFLINE := 1
 export HF_HUB_DISABLE_TELEMETRY := 1
 
-.PHONY: help venv native kernel-bench demo demo-data test check format lock clean clean-all
+# What docs/api.md names.
+API_MODULES := export pipeline.artifacts pipeline.config pipeline.errors pipeline.gate serve \
+  serve.bench smp.masking smp.schedules smp.scores smp.train
+
+.PHONY: help venv native kernel-bench api demo demo-data test check format lock clean clean-all
 .DELETE_ON_ERROR:
 
 help:
@@ -31,6 +35,7 @@ help:
 	@echo "make native      build the native library into serve (make venv does it first)"
 	@echo "make demo-data   fetch and split the demo's model and data into demo-data"
 	@echo "make kernel-bench  what each kernel reaches on one core of this machine"
+	@echo "make api         write the reference of the Python interface to build/api"
 	@echo "make check       formatting, lint and types"
 	@echo "make format      format the sources and mend what lint can mend"
 	@echo "make lock        write requirements/lock.txt from what $(VENV) has"
@@ -104,6 +109,10 @@ kernel-bench: $(INSTALLED)
 	  -DCMAKE_MAKE_PROGRAM=$(abspath $(VENV)/bin/ninja) > /dev/null
 	@$(VENV)/bin/cmake --build build/kernel-bench --target kernel_bench > /dev/null
 	@build/kernel-bench/kernel_bench
+
+api: $(INSTALLED)
+	@$(RUN) -m pdoc --docformat google --no-show-source --output-directory build/api $(API_MODULES)
+	@echo "wrote build/api/index.html"
 
 check: $(INSTALLED)
 	@echo "Checking formatting, lint and types"
