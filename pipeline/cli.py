@@ -10,7 +10,14 @@ from typing import Annotated, Any, cast
 import typer
 
 from pipeline import __version__
-from pipeline.config import BenchConfig, CheckConfig, ExportConfig, ServeConfig, TrainConfig
+from pipeline.config import (
+    BenchConfig,
+    CheckConfig,
+    ExportConfig,
+    ReportConfig,
+    ServeConfig,
+    TrainConfig,
+)
 from pipeline.config.fields import build
 from pipeline.errors import ConfigurationError, PipelineError
 from pipeline.flags import given_values, with_flags
@@ -32,8 +39,8 @@ app = typer.Typer(
     name=PROGRAM,
     help="Prune a pretrained transformer without fine-tuning, export it to ONNX, measure it.\n\n"
     "train learns masks, export writes a verified ONNX model directory, bench measures it, "
-    "serve answers requests with it, check compares two benchmarks, run does train, export, bench "
-    "and check from one recipe. Nothing is sent anywhere.",
+    "report draws it, serve answers requests with it, check compares two benchmarks, run does "
+    "train, export, bench, report and check from one recipe. Nothing is sent anywhere.",
     no_args_is_help=True,
     add_completion=True,
     rich_markup_mode="markdown",
@@ -115,11 +122,21 @@ def export(dry_run: DryRun = False, json: Json = False, **values: Any) -> None:
 def bench(dry_run: DryRun = False, json: Json = False, **values: Any) -> None:
     """Measure size, load time, memory, latency and accuracy of exported models, interleaved.
 
-    Writes JSON, and a Markdown report and a plot beside it.
+    Writes JSON, and a Markdown report and a chart beside it.
 
     Example: smp-pipeline bench models/dense models/reviews --validation-file validation.csv
     """
     _stage("bench", BenchConfig, values, dry_run=dry_run, as_json=json)
+
+
+@app.command()
+@with_flags(ReportConfig)
+def report(json: Json = False, **values: Any) -> None:
+    """Draw one or more benchmarks: one HTML file that needs nothing else, and Markdown.
+
+    Example: smp-pipeline report bench.json --output report.html
+    """
+    _stage("report", ReportConfig, values, dry_run=False, as_json=json)
 
 
 @app.command()
@@ -166,7 +183,7 @@ def run(
         ),
     ] = False,
 ) -> None:
-    """Do the stages of a YAML recipe: train, export, bench, check.
+    """Do the stages of a YAML recipe: train, export, bench, report, check.
 
     Each key of the recipe is a stage, each key below it a flag of that stage without the dashes.
     A stage may hold a list, to run it several times. Flags given here win over the file:

@@ -1,4 +1,4 @@
-"""One YAML file for all stages: ``train``, ``export``, ``bench`` and ``check``.
+"""One YAML file for the stages ``train``, ``export``, ``bench``, ``report`` and ``check``.
 
 Each key holds one stage's settings, or a list of them to run that stage several times. A stage's
 keys are its flags without the dashes.
@@ -12,18 +12,19 @@ from typing import Any
 
 import yaml
 
-from pipeline.config import BenchConfig, CheckConfig, ExportConfig, TrainConfig
+from pipeline.config import BenchConfig, CheckConfig, ExportConfig, ReportConfig, TrainConfig
 from pipeline.config.fields import build, key_name
 from pipeline.errors import ConfigurationError
 
 __all__ = ["STAGES", "read_recipe", "resolve"]
 
-Stage = TrainConfig | ExportConfig | BenchConfig | CheckConfig
+Stage = TrainConfig | ExportConfig | BenchConfig | ReportConfig | CheckConfig
 
 STAGES: Mapping[str, type[Stage]] = {
     "train": TrainConfig,
     "export": ExportConfig,
     "bench": BenchConfig,
+    "report": ReportConfig,
     "check": CheckConfig,
 }
 
@@ -75,7 +76,7 @@ def resolve(
         source: the recipe's path, for messages.
 
     Returns:
-        (stage name, configuration), first train, then export, bench, check.
+        (stage name, configuration), first train, then export, bench, report, check.
 
     Raises:
         ConfigurationError: an unknown key, a value of the wrong type or out of bounds.

@@ -8,7 +8,14 @@ from collections.abc import Sequence
 from typing import Any
 
 from pipeline.artifacts.manifest import to_json
-from pipeline.config import BenchConfig, CheckConfig, ExportConfig, ServeConfig, TrainConfig
+from pipeline.config import (
+    BenchConfig,
+    CheckConfig,
+    ExportConfig,
+    ReportConfig,
+    ServeConfig,
+    TrainConfig,
+)
 from pipeline.config.fields import key_name
 from pipeline.environment import is_main_process
 from pipeline.errors import MachineError
@@ -27,7 +34,7 @@ _SERVING_PACKAGES = (
     "prometheus_client",
 )
 
-Config = TrainConfig | ExportConfig | BenchConfig | ServeConfig | CheckConfig
+Config = TrainConfig | ExportConfig | BenchConfig | ReportConfig | ServeConfig | CheckConfig
 
 
 def run_stage(name: str, config: Config, *, as_json: bool) -> bool:
@@ -93,13 +100,19 @@ def run_stage(name: str, config: Config, *, as_json: bool) -> bool:
             facts = to_json(exported)
             _show(as_json, facts, lambda: print_exported(config.output_dir, facts))
         case BenchConfig():
-            from pipeline.report import print_benchmark, write_report
+            from pipeline.report import print_benchmark, write_benchmark_files
             from serve.bench import run_benchmark
 
             benchmark = run_benchmark(config)
-            written = write_report(benchmark, config.output)
+            written = write_benchmark_files(benchmark, config.output)
             _show(as_json, to_json(benchmark), lambda: print_benchmark(benchmark))
-            print("wrote " + ", ".join(map(str, [config.output, *written])), file=sys.stderr)
+            print("wrote " + ", ".join(map(str, written)), file=sys.stderr)
+        case ReportConfig():
+            from pipeline.report import write_report
+
+            written = write_report(config)
+            line = "wrote " + ", ".join(map(str, written))
+            _show(as_json, {"files": to_json(written)}, lambda: print(line, file=sys.stderr))
         case ServeConfig():
             _need_packages(name, _SERVING_PACKAGES, extras="cpu,serve")
             from serve.server.server import run_server
