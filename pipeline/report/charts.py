@@ -1,6 +1,5 @@
 """Charts with one mark or line a model: scatter with Pareto front, distribution, slices."""
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -30,6 +29,8 @@ _ROW_STEP, _ROW_LABEL = 13.0, 150.0
 _LOG_SCATTER, _LOG_DISTRIBUTION = 20.0, 8.0
 # A line through so many quantiles looks like one through all runs.
 _MOST_STEPS = 200
+# What lies beyond is no measurement: a foreign file may say anything.
+_SMALLEST, _LARGEST = 1e-9, 1e12
 
 
 @dataclass(frozen=True)
@@ -83,9 +84,9 @@ def scatter(
     """Points with 95 % bars, and a dotted line along the Pareto front.
 
     Returns:
-        None where no point has finite values.
+        None where no point has values that can be drawn.
     """
-    points = [point for point in points if _finite(point.x) and _finite(point.y)]
+    points = [point for point in points if _has_place(point.x) and _has_place(point.y)]
     if not points:
         return None
     x = _scatter_scale([point.x for point in points], _LEFT, _RIGHT)
@@ -132,22 +133,22 @@ def distribution(
         runs: each model with its latencies, ms.
 
     Returns:
-        None where no run has a finite latency.
+        None where no latency can be drawn.
     """
-    finite = [(series, sorted(filter(math.isfinite, values))) for series, values in runs]
-    finite = [(series, values) for series, values in finite if values]
-    if not finite:
+    known = [(series, sorted(filter(_drawable, values))) for series, values in runs]
+    known = [(series, values) for series, values in known if values]
+    if not known:
         return None
-    low = min(values[0] for _, values in finite)
-    high = max(values[-1] for _, values in finite)
-    logarithmic = high > _LOG_DISTRIBUTION * low
+    low = min(values[0] for _, values in known)
+    high = max(values[-1] for _, values in known)
+    logarithmic = low > _SMALLEST and high > _LOG_DISTRIBUTION * low
     margin = 1.06 if logarithmic else 1.0
     spread = 0.0 if logarithmic else 0.04 * (high - low) or 0.04 * high
     x = Scale(max(low - spread, 0.0) / margin, (high + spread) * margin, _LEFT, _RIGHT, logarithmic)
     y = Scale(0.0, 1.0, _BOTTOM, _TOP)
     kind = "latency, ms (logarithmic)" if logarithmic else "latency, ms"
     parts = [_titles(title, subtitle), _axes(x, y, kind, "share of runs")]
-    for series, values in finite:
+    for series, values in known:
         shares = np.linspace(0.0, 1.0, min(len(values), _MOST_STEPS) + 1)
         steps = np.quantile(values, shares[1:], method="inverted_cdf")
         path = f"M{x(values[0]):.1f} {y(0.0):.1f}" + "".join(
@@ -162,16 +163,16 @@ def distribution(
                 class_=f"{colour(series.number)} steps",
             )
         )
-    for series, values in finite:
+    for series, values in known:
         median = float(np.median(values))
         text = f"{series.name}: median {rounded(median)} ms of {len(values)} runs"
         parts.append(marker(series.number, x(median), y(0.5), text, mark="median"))
-    parts.append(_legend([series for series, _ in finite]))
+    parts.append(_legend([series for series, _ in known]))
     return Drawing(
         _WIDTH,
-        _height(len(finite)),
+        _height(len(known)),
         "".join(parts),
-        f"{title}, {subtitle}: latencies of {len(finite)} models from {rounded(low)} to "
+        f"{title}, {subtitle}: latencies of {len(known)} models from {rounded(low)} to "
         f"{rounded(high)} ms.",
     )
 
@@ -182,23 +183,23 @@ def interval_rows(
     """Rows of values with their 95 % bars, one line a model in each row, on one axis.
 
     Returns:
-        None where nothing is finite.
+        None where nothing can be drawn.
     """
-    finite = [
-        (name, [(series, value) for series, value in values if _finite(value)])
+    known = [
+        (name, [(series, value) for series, value in values if _has_place(value)])
         for name, values in rows
     ]
-    finite = [(name, values) for name, values in finite if values]
-    if not finite:
+    known = [(name, values) for name, values in known if values]
+    if not known:
         return None
-    lines = sum(len(values) for _, values in finite)
-    bottom = _TOP + lines * _ROW_STEP + len(finite) * _ROW_STEP / 2
-    x = _padded_scale([value for _, values in finite for _, value in values], _ROW_LABEL, _RIGHT)
+    lines = sum(len(values) for _, values in known)
+    bottom = _TOP + lines * _ROW_STEP + len(known) * _ROW_STEP / 2
+    x = _padded_scale([value for _, values in known for _, value in values], _ROW_LABEL, _RIGHT)
     parts = [_titles(title, subtitle)]
     parts.append(x_axis(x, bottom, _TOP - 12))
     at = _TOP
     drawn: dict[int, Series] = {}
-    for name, values in finite:
+    for name, values in known:
         middle = at + (len(values) - 1) * _ROW_STEP / 2
         parts.append(label(name, _ROW_LABEL - 10, middle + 4, anchor="end", width=_ROW_LABEL - 10))
         for series, value in values:
@@ -215,12 +216,16 @@ def interval_rows(
         _WIDTH,
         _height(len(drawn), top),
         "".join(parts),
-        f"{title}, {subtitle}: {len(finite)} rows of {len(drawn)} models.",
+        f"{title}, {subtitle}: {len(known)} rows of {len(drawn)} models.",
     )
 
 
-def _finite(estimate: Estimate) -> bool:
-    return all(map(math.isfinite, (estimate.value, estimate.low, estimate.high)))
+def _drawable(*values: float) -> bool:
+    return all(abs(value) <= _LARGEST for value in values)  # false for NaN too
+
+
+def _has_place(estimate: Estimate) -> bool:
+    return _drawable(estimate.value, estimate.low, estimate.high)
 
 
 def _text(estimate: Estimate) -> str:
@@ -236,7 +241,7 @@ def _ends(estimates: Sequence[Estimate]) -> tuple[float, float]:
 def _scatter_scale(estimates: Sequence[Estimate], start: float, end: float) -> Scale:
     """From zero, or logarithmic where the values are of several magnitudes."""
     low, high = _ends(estimates)
-    if low > 0 and high > _LOG_SCATTER * low:
+    if low > _SMALLEST and high > _LOG_SCATTER * low:
         return Scale(low / 1.3, high * 1.3, start, end, logarithmic=True)
     return Scale(min(low, 0.0), high * 1.08 if high > 0 else 1.0, start, end)
 

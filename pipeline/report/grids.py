@@ -50,7 +50,7 @@ def density_grid(title: str, subtitle: str, densities: Mapping[str, float]) -> D
         share = min(max(density / most, 0.0), 1.0) if math.isfinite(density) else 0.0
         rectangle: Attributes = {"class_": "cell heat", "fill_opacity": 0.06 + 0.9 * share}
         text = number(density, 3)
-        cells[name] = _Cell(rectangle, text.removeprefix("0"), share > 0.5, f"{name}: {text}")
+        cells[name] = _Cell(rectangle, text.removeprefix("0"), share > 0.62, f"{name}: {text}")
     description = f"{title}, {subtitle}: densities of {len(densities)} matrices."
     densest: tuple[Attributes, str] = (
         {"class_": "cell heat", "fill_opacity": 0.96},

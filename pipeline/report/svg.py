@@ -36,10 +36,11 @@ _SHAPES = (
     "M-1.7 -5h3.4v3.3h3.3v3.4h-3.3v3.3h-3.4v-3.3h-3.3v-3.4h3.3z",  # plus
     "M0 -5.8l1.6 3.8l4 0.2l-3.1 2.6l1 4l-3.5 -2.2l-3.5 2.2l1 -4l-3.1 -2.6l4 -0.2z",  # star
 )
-# A mean over the letters of usual sans-serif fonts, in units of the font's size.
-_LETTER_WIDTH = 0.56
+# Wider than the mean over the letters of usual sans-serif fonts, in units of the font's size.
+_LETTER_WIDTH = 0.65
 _FONT_SIZE = 12
 _LOG_STEPS = (1, 2, 5)
+_SMALLEST_STEP = 1e-12
 _SVG = "http://www.w3.org/2000/svg"
 
 
@@ -149,7 +150,7 @@ class Scale:
             values = [value for value in values if self.low <= value <= self.high]
             return values if len(values) <= count + 3 else [v for v in values if v in powers]
         rough = (self.high - self.low) / count
-        if not rough > 0:
+        if not rough > _SMALLEST_STEP:
             return [self.low]
         power = 10.0 ** math.floor(math.log10(rough))
         step = next(factor * power for factor in (1, 2, 2.5, 5, 10) if factor * power >= rough)
