@@ -15,10 +15,16 @@ import pipeline
 from pipeline.artifacts.benchmark import write_benchmark
 from pipeline.artifacts.run import read_run
 from pipeline.cli import app
-from pipeline.config import BenchConfig, CheckConfig, ExportConfig, TrainConfig
+from pipeline.config import BenchConfig, CheckConfig, ExportConfig, ReportConfig, TrainConfig
 from pipeline.config.fields import flag_name
 
-STAGES = {"train": TrainConfig, "export": ExportConfig, "bench": BenchConfig, "check": CheckConfig}
+STAGES = {
+    "train": TrainConfig,
+    "export": ExportConfig,
+    "bench": BenchConfig,
+    "report": ReportConfig,
+    "check": CheckConfig,
+}
 COMMANDS = [*STAGES, "serve", "run", "info"]
 TEXTS = "text,label\na good film,1\na bad film,0\n"
 
@@ -84,7 +90,7 @@ def test_the_page_of_a_command_names_every_flag_in_full_and_has_an_example(comma
     assert max(map(len, page.splitlines())) <= 80
 
 
-HEAVY = ("torch", "transformers", "datasets", "onnx", "onnxruntime", "matplotlib", "pandas")
+HEAVY = ("torch", "transformers", "datasets", "onnx", "onnxruntime", "pandas")
 IMPORTED = f"""
 import sys
 from pipeline.__main__ import main
@@ -119,6 +125,7 @@ def test_the_package_runs_as_a_module():
         (["train", "--device", "tpu"], "'tpu' is not one of 'auto', 'cpu', 'cuda'"),
         (["export", "nope", "--output-dir", "out"], "nope is no run directory"),
         (["bench", "nope", "--validation-file", "v.csv"], "nope is no model directory"),
+        (["report", "nope.json"], "nope.json is missing"),
         (["check", "nope.json", "--baseline", "b.json"], "nope.json is missing"),
         (["run", "nope.yaml"], "RECIPE nope.yaml: no such file"),
         (["run", "--density", "0.1", "nope.yaml"], "give RECIPE before flags that go to its"),
@@ -268,6 +275,16 @@ def test_export_of_a_damaged_run_gives_one_line(command, tiny_run, tmp_path, dam
     assert message in result.err.splitlines()[-1]
     assert "Traceback" not in result.err
     assert [path.name for path in tmp_path.iterdir()] == ["run"]
+
+
+def test_report_says_which_files_it_wrote(command, benchmark, tmp_path):
+    path, output = tmp_path / "bench.json", tmp_path / "report.html"
+    write_benchmark(path, benchmark)
+    files = [str(output), str(output.with_suffix(".md"))]
+    assert command("report", path, "--output", output) == (0, "", f"wrote {', '.join(files)}\n")
+    result = command("report", path, "--output", output, "--json")
+    assert json.loads(result.out) == {"files": files}
+    assert all((tmp_path / name).is_file() for name in ("report.html", "report.md"))
 
 
 def test_check_passes_with_0_and_fails_with_1(command, benchmark, tmp_path):
