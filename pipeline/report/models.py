@@ -47,7 +47,7 @@ def size_section(sources: Sequence[Source]) -> Section:
             rows.append(row)
     headers = ["model", "format", "method", "density"]
     headers += ["model file, bytes", "directory, bytes", "zipped, bytes"]
-    reasons = [Text(reason) for reason in without_size(_all_models(sources))]
+    reasons = [Text(reason) for reason in without_size(_named(sources))]
     return Section("Size", [Table(headers, rows, numeric_from=3), *reasons])
 
 
@@ -71,27 +71,27 @@ def memory_section(sources: Sequence[Source]) -> Section:
         "memory is what the model adds to a process that has the libraries loaded."
     ]
     notes = notes if processes else []
-    notes += without_startup(_all_models(sources))
+    notes += without_startup(_named(sources))
     return Section(
         "Load time and memory", [Table(headers, rows, numeric_from=2), *map(Text, notes)]
     )
 
 
-def without_size(models: Iterable[ModelResult]) -> list[str]:
-    """Why the size of some models was not measured: a sentence, or none."""
-    names = [model.name for model in models if model.size is None]
+def without_size(models: Iterable[tuple[str, ModelResult]]) -> list[str]:
+    """Why the size of some models was not measured: a sentence with their names, or none."""
+    names = [name for name, model in models if model.size is None]
     return [f"Size of {and_list(names)}: no ONNX file to measure."] if names else []
 
 
-def without_startup(models: Iterable[ModelResult]) -> list[str]:
-    """Why the load time of some models was not measured: a sentence, or none."""
-    names = [model.name for model in models if model.startup is None]
+def without_startup(models: Iterable[tuple[str, ModelResult]]) -> list[str]:
+    """Why the load time of some models was not measured: a sentence with their names, or none."""
+    names = [name for name, model in models if model.startup is None]
     reason = "measured of ONNX Runtime only"
     return [f"Load time and memory of {and_list(names)}: {reason}."] if names else []
 
 
-def _all_models(sources: Sequence[Source]) -> Iterable[ModelResult]:
-    return (model for source in sources for model in source.benchmark.models)
+def _named(sources: Sequence[Source]) -> list[tuple[str, ModelResult]]:
+    return [(series.name, model) for source in sources for series, model in source.series()]
 
 
 def density_section(sources: Sequence[Source]) -> Section | None:
@@ -175,18 +175,14 @@ def operator_section(sources: Sequence[Source]) -> Section | None:
                 rows = [row for row, _ in operator_rows(model.profile)]
                 table = Table(["operator", "calls", "ms a run", "share"], rows)
                 first = rows[0][0] if rows else "none"
-                blocks.append(Details(f"{series.name}: {first} first", [table]))
-                profile = model.profile
-    if not blocks:
-        return None
-    blocks.append(
-        Text(
-            f"Means over {profile.runs} runs at batch size {profile.batch_size} and sequence "
-            f"length {profile.sequence_length}, in a process of its own under ONNX Runtime's "
-            "profiler, which takes time of its own."
-        )
-    )
-    return Section("Time by operator", blocks)
+                how = Text(
+                    f"Means over {model.profile.runs} runs at batch size "
+                    f"{model.profile.batch_size} and sequence length "
+                    f"{model.profile.sequence_length}, in a process of its own under ONNX "
+                    "Runtime's profiler, which takes time of its own."
+                )
+                blocks.append(Details(f"{series.name}: {first} first", [table, how]))
+    return Section("Time by operator", blocks) if blocks else None
 
 
 def operator_rows(profile: OperatorProfile) -> list[tuple[list[str], float]]:

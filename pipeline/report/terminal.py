@@ -39,7 +39,8 @@ def benchmark_table(benchmark: Benchmark) -> Group:
             row.append(_two_lines(model.quality.metrics[task.metric], 3))
         table.add_row(Text(printable(model.name)), *row)
     lines = [_caption(benchmark), *warnings(benchmark)]
-    missing = without_size(benchmark.models) + without_startup(benchmark.models)
+    named = [(model.name, model) for model in benchmark.models]
+    missing = without_size(named) + without_startup(named)
     lines += [f"{_ABSENT} (not measured) {reason}" for reason in missing]
     parts: list[Table | Text] = [table, *(Text(printable(line)) for line in lines)]
     for model in benchmark.models:

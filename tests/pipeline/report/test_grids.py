@@ -16,6 +16,7 @@ from tests.pipeline.report.conftest import DENSITIES
         ("transformer.layer.11.ffn.lin1.weight", "ffn.lin1", 11),
         ("encoder.layers.0.mlp.fc1.weight", "mlp.fc1", 0),
         ("layer.0.query", "query", 0),
+        ("smp_encoder_0/layer.5/query", "query", 5),  # as the native library names them
         ("/encoder/layer.2/output/dense/MatMul", "output/dense", 2),
         ("pooler.dense.weight", "pooler.dense.weight", None),
         ("layer.99999.query", "layer.99999.query", None),
