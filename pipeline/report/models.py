@@ -129,7 +129,7 @@ def kernel_section(sources: Sequence[Source]) -> Section | None:
             drawings.append(kernel_grid("Kernel and density by matrix", series.name, kernels))
             blocks.append(Text(f"{series.name}: {plan_line(model.profile)}"))
             figures = {name: f"{k} at {number(d, 3)}" for name, (k, d) in kernels.items()}
-            blocks.append(Details(f"Kernels of {series.name}", [_layer_table(figures)]))
+            blocks.append(Details(f"Kernels of {series.name} in figures", [_layer_table(figures)]))
     return Section("Kernels by layer", [Charts(drawings), *blocks]) if drawings else None
 
 

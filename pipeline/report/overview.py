@@ -21,6 +21,15 @@ def overview(sources: Sequence[Source]) -> list[Block]:
             "those of one file, on one machine: none is compared with another file's."
         )
         blocks.append(Section("Files", [_files(sources), Text(limits)]))
+    else:
+        benchmark = sources[0].benchmark
+        count = len(benchmark.models)
+        blocks.append(
+            Text(
+                f"{count} model{'s' * (count > 1)} on {benchmark.machine.cpu}, "
+                f"{benchmark.created}, smp-pipeline {benchmark.smp_pipeline_version}."
+            )
+        )
     glance: list[Block] = []
     for source in sources:
         notes = [Text(line, warning=True) for line in warnings(source.benchmark)]

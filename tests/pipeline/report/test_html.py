@@ -100,6 +100,18 @@ def test_everything_is_said_in_words_and_figures(
         expect(page.get_by_role("heading", name="single-stream, 1 text, 1 thread")).to_be_visible()
 
 
+def test_on_paper_everything_is_unfolded_and_light(
+    browser: Browser, report: Callable[..., Path], full_benchmark: Benchmark
+) -> None:
+    with opened(browser, report(full_benchmark), color_scheme="dark") as page:
+        hidden = page.get_by_text("Unusable. The clock fell.")
+        expect(hidden).to_be_hidden()
+        page.emulate_media(media="print")
+        expect(hidden).to_be_visible()
+        ground = page.evaluate("getComputedStyle(document.body).backgroundColor")
+        assert ground == "rgb(255, 255, 255)"
+
+
 @pytest.mark.parametrize("width", [400, 1200])
 def test_nothing_overflows(
     browser: Browser, report: Callable[..., Path], full_benchmark: Benchmark, width: int
