@@ -71,17 +71,16 @@ def _cell_blocks(source: Source, index: int, found: MeasuredCell) -> list[Block]
 
 def _verdict(found: MeasuredCell) -> str:
     steadiness = found.steadiness
-    reasons = "".join(f" {reason.rstrip('.')}." for reason in steadiness.reasons)
+    reasons = "".join(f" {reason}" for reason in steadiness.reasons)
     control = (
         ""
         if steadiness.control is None
         else f" A second copy of it took {interval(steadiness.control, 3)} of its time."
     )
-    warm = "" if steadiness.warm else " Warm-up did not come to a stable time."
     return (
         f"{steadiness.verdict.capitalize()}.{reasons} The first model's runs: coefficient of "
         f"variation {number(steadiness.coefficient_of_variation, 3)}, drift "
-        f"{steadiness.drift:+.3f}.{control}{warm}"
+        f"{steadiness.drift:+.3f}.{control}"
     )
 
 

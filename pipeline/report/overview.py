@@ -73,22 +73,20 @@ def steadiness(benchmark: Benchmark) -> str:
 def warnings(benchmark: Benchmark) -> list[str]:
     """What a reader must know before trusting the figures, a sentence or two each."""
     lines = []
-    count = len(benchmark.cells)
     load = benchmark.machine.load_average
     busy = "" if load is None else f" (load average {number(load, 1)} at the start)"
     for verdict, meaning in (
         ("unusable", "No latency is given there, only the runs as they came, in the JSON file."),
         ("noisy", "Ratios suffer less than single latencies; measure again to rely on either."),
     ):
-        cells = [cell for cell in benchmark.cells if cell.steadiness.verdict == verdict]
-        if cells:
-            reasons = dict.fromkeys(
-                reason.rstrip(".") for cell in cells for reason in cell.steadiness.reasons
-            )
-            because = f": {'; '.join(reasons)}" if reasons else ""
+        found = [each for each in benchmark.cells if each.steadiness.verdict == verdict]
+        if found:
+            # The other cells' reasons are alike and stand with them in the report.
+            reasons = " ".join([f"{found[0].cell.name}:", *found[0].steadiness.reasons])
+            reasons = f" {reasons}" if found[0].steadiness.reasons else ""
             lines.append(
-                f"The machine{busy} made {len(cells)} of {count} cells {verdict}{because}. "
-                f"{meaning}"
+                f"Timing was {verdict} in {len(found)} of {len(benchmark.cells)} cells{busy}."
+                f"{reasons} {meaning}"
             )
     lines += _quality_warnings(benchmark)
     return lines

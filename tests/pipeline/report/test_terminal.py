@@ -58,7 +58,8 @@ def test_what_was_not_measured_has_its_reason_and_no_number(full_benchmark: Benc
 def test_without_labels_and_usable_cells_there_are_sizes_only(bare_benchmark: Benchmark) -> None:
     found = text(bare_benchmark)
     assert "quality is not measured: there were no labelled texts (--validation-file)" in found
-    assert "made 3 of 3 cells unusable: The clock fell. No latency is given there" in found
+    assert "Timing was unusable in 3 of 3 cells (load average" in found
+    assert "1 text of 16 tokens, 1 thread: The clock fell. No latency is given there" in found
     assert "accuracy" not in found
     (row,) = [line for line in rendered(bare_benchmark) if line.startswith(" pruned ")]
     assert row.split() == ["pruned", "14.0", "12.0", "90", "30", "-", "-", "-"]
@@ -69,7 +70,7 @@ def test_noise_is_said_where_there_is_some(benchmark: Benchmark, verdict: str) -
     steadiness = Steadiness(0.2, 0.0, None, True, verdict, ("The runs vary by 20 %.",))
     cell = MeasuredCell(Cell("grid", 1, 1, 16, 1), steadiness)
     found = text(dataclasses.replace(benchmark, cells=(cell, *benchmark.cells[1:])))
-    assert ("cells noisy: The runs vary by 20 %." in found) == (verdict == "noisy")
+    assert ("1 thread: The runs vary by 20 %. Ratios suffer less" in found) == (verdict == "noisy")
 
 
 def test_cut_texts_and_labels_that_padding_changes_are_said(full_benchmark: Benchmark) -> None:
