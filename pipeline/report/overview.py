@@ -82,7 +82,7 @@ def warnings(benchmark: Benchmark) -> list[str]:
         found = [each for each in benchmark.cells if each.steadiness.verdict == verdict]
         if found:
             # The other cells' reasons are alike and stand with them in the report.
-            reasons = " ".join([f"{found[0].cell.name}:", *found[0].steadiness.reasons])
+            reasons = " ".join([f"The first, {found[0].cell.name}:", *found[0].steadiness.reasons])
             reasons = f" {reasons}" if found[0].steadiness.reasons else ""
             lines.append(
                 f"Timing was {verdict} in {len(found)} of {len(benchmark.cells)} cells{busy}."
@@ -142,7 +142,7 @@ def _main_table(source: Source) -> list[Block]:
     quality = (
         "Quality was not measured: no labelled texts were given (--validation-file)."
         if benchmark.data is None
-        else f"Quality is over {benchmark.data.rows:,} examples, from the exported graph."
+        else f"Quality is over {benchmark.data.rows:,} examples."
     )
     cell = measured.cell.name + ("" if verdict == "steady" else f" ({verdict})")
     return [
