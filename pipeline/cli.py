@@ -10,7 +10,14 @@ from typing import Annotated, Any, cast
 import typer
 
 from pipeline import __version__
-from pipeline.config import BenchConfig, CheckConfig, ExportConfig, ServeConfig, TrainConfig
+from pipeline.config import (
+    BenchConfig,
+    CheckConfig,
+    ExportConfig,
+    ReportConfig,
+    ServeConfig,
+    TrainConfig,
+)
 from pipeline.config.fields import build, flag_name
 from pipeline.errors import ConfigurationError, PipelineError
 from pipeline.flags import DryRun, given_values, with_common_flags, with_flags
@@ -159,9 +166,16 @@ smp-pipeline bench models/dense models/reviews \\
 def bench(json: bool, dry_run: DryRun = False, **values: Any) -> None:
     """Measure size, load time, memory, latency and accuracy of exported models, interleaved.
 
-    Writes JSON, and a Markdown report and a plot beside it.
+    Writes JSON, and a Markdown report and a chart beside it.
     """
     _stage("bench", BenchConfig, values, dry_run=dry_run, as_json=json)
+
+
+@app.command(cls=Command, epilog="smp-pipeline report bench.json --output report.html")
+@with_flags(ReportConfig)
+def report(json: bool, dry_run: DryRun = False, **values: Any) -> None:
+    """Draw one or more benchmarks: one HTML file that needs nothing else, and Markdown."""
+    _stage("report", ReportConfig, values, dry_run=dry_run, as_json=json)
 
 
 @app.command(
@@ -226,7 +240,7 @@ def run(
         ),
     ] = False,
 ) -> None:
-    """Do the stages of a YAML recipe: train, export, bench, check.
+    """Do the stages of a YAML recipe: train, export, bench, report, check.
 
     Each key of the recipe is a stage, each key below it a flag of that stage without the dashes.
     A stage may hold a list, to run it several times. Flags given here win over the file:

@@ -5,9 +5,12 @@ from collections.abc import Sequence
 __all__ = ["markdown_table", "plain"]
 
 
-def markdown_table(headers: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """A Markdown table; the first column is text, the others are numbers."""
-    lines = [list(headers), ["---", *["---:"] * (len(headers) - 1)], *rows]
+def markdown_table(
+    headers: Sequence[str], rows: Sequence[Sequence[str]], *, numeric_from: int = 1
+) -> str:
+    """A Markdown table; columns from ``numeric_from`` on are numbers, those before are text."""
+    numbers = len(headers) - numeric_from
+    lines = [list(headers), ["---"] * numeric_from + ["---:"] * numbers, *rows]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 

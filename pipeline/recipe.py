@@ -1,4 +1,4 @@
-"""One YAML file for all stages: ``train``, ``export``, ``bench`` and ``check``.
+"""One YAML file for the stages ``train``, ``export``, ``bench``, ``report`` and ``check``.
 
 Each key holds one stage's settings, or a list of them to run that stage several times. A stage's
 keys are its flags without the dashes.
@@ -12,18 +12,19 @@ from typing import Any
 import yaml
 
 from pipeline.closest import closest
-from pipeline.config import BenchConfig, CheckConfig, ExportConfig, TrainConfig
+from pipeline.config import BenchConfig, CheckConfig, ExportConfig, ReportConfig, TrainConfig
 from pipeline.config.fields import build, key_name
 from pipeline.errors import ConfigurationError
 
 __all__ = ["STAGES", "read_recipe", "resolve"]
 
-Stage = TrainConfig | ExportConfig | BenchConfig | CheckConfig
+Stage = TrainConfig | ExportConfig | BenchConfig | ReportConfig | CheckConfig
 
 STAGES: Mapping[str, type[Stage]] = {
     "train": TrainConfig,
     "export": ExportConfig,
     "bench": BenchConfig,
+    "report": ReportConfig,
     "check": CheckConfig,
 }
 
@@ -80,7 +81,7 @@ def resolve(
         own_flags: flags of the command itself, which may have been meant by an unknown one.
 
     Returns:
-        (stage name, configuration), first train, then export, bench, check.
+        (stage name, configuration), first train, then export, bench, report, check.
 
     Raises:
         ConfigurationError: an unknown key, a value of the wrong type or out of bounds.

@@ -8,7 +8,14 @@ from dataclasses import dataclass
 from typing import Any
 
 from pipeline.artifacts.manifest import to_json
-from pipeline.config import BenchConfig, CheckConfig, ExportConfig, ServeConfig, TrainConfig
+from pipeline.config import (
+    BenchConfig,
+    CheckConfig,
+    ExportConfig,
+    ReportConfig,
+    ServeConfig,
+    TrainConfig,
+)
 from pipeline.config.fields import key_name
 from pipeline.environment import is_main_process
 from pipeline.errors import MachineError
@@ -28,7 +35,7 @@ _SERVING_PACKAGES = (
     "prometheus_client",
 )
 
-Config = TrainConfig | ExportConfig | BenchConfig | ServeConfig | CheckConfig
+Config = TrainConfig | ExportConfig | BenchConfig | ReportConfig | ServeConfig | CheckConfig
 
 
 @dataclass(frozen=True)
@@ -107,13 +114,19 @@ def run_stage(name: str, config: Config) -> Result | None:
             facts = to_json(exported)
             return Result(facts, lambda: print_exported(config.output_dir, facts))
         case BenchConfig():
-            from pipeline.report import print_benchmark, write_report
+            from pipeline.report import print_benchmark, write_benchmark_files
             from serve.bench import run_benchmark
 
             benchmark = run_benchmark(config)
-            written = write_report(benchmark, config.output)
-            print("wrote " + ", ".join(map(str, [config.output, *written])), file=sys.stderr)
+            written = write_benchmark_files(benchmark, config.output)
+            print("wrote " + ", ".join(map(str, written)), file=sys.stderr)
             return Result(to_json(benchmark), lambda: print_benchmark(benchmark))
+        case ReportConfig():
+            from pipeline.report import write_report
+
+            written = write_report(config)
+            print("wrote " + ", ".join(map(str, written)), file=sys.stderr)
+            return Result({"files": to_json(written)}, lambda: None)
         case CheckConfig():
             from pipeline.gate import check, print_gate
 

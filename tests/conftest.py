@@ -4,13 +4,17 @@ import csv
 import dataclasses
 import os
 import random
-from collections.abc import Callable
+import shutil
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from pipeline.artifacts.benchmark import Benchmark
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser
 
 # Tiny models are fastest on one thread; set before torch is imported, for subprocesses too.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -65,6 +69,30 @@ def write_reviews(path: Path, count: int, seed: int, labels: tuple[str, str] = (
             generator.shuffle(words)
             writer.writerow([" ".join(words), labels[label]])
     return path
+
+
+# Not for the whole session: while it is open, its event loop runs in the tests' thread.
+@pytest.fixture(scope="module")
+def browser() -> Iterator["Browser"]:
+    """A headless Chromium; the test is skipped where none is installed."""
+    from playwright.sync_api import sync_playwright
+
+    found = [shutil.which(name) for name in ("chromium", "google-chrome", "chromium-browser")]
+    path = next(filter(None, found), None)
+    if path is None:
+        pytest.skip("no Chromium is installed")
+    arguments = [
+        "--no-sandbox",  # it does not start as root otherwise
+        "--disable-background-networking",
+        "--disable-component-update",
+        "--disable-sync",
+        "--no-first-run",
+        "--disable-quic",
+    ]
+    with sync_playwright() as playwright:
+        running_browser = playwright.chromium.launch(executable_path=path, args=arguments)
+        yield running_browser
+        running_browser.close()
 
 
 @pytest.fixture(scope="session")

@@ -16,7 +16,17 @@ from pipeline.native import library_path
 
 ROOT = Path(__file__).parents[1]
 # In the order in which a user goes through them: each finds what the one before it wrote.
-PAGES = ("train", "export", "small-files", "bench", "runtime", "serve", "distributed", "ci-gate")
+PAGES = (
+    "train",
+    "export",
+    "small-files",
+    "bench",
+    "report",
+    "runtime",
+    "serve",
+    "distributed",
+    "ci-gate",
+)
 
 
 def commands(page: str) -> list[str]:
@@ -73,7 +83,7 @@ def test_the_commands_of_all_pages_run_in_turn(tiny_bert, reviews, tmp_path):
 
 def test_no_page_shows_a_command_that_is_not_run():
     shown = re.compile(
-        r"^(?:    |\$ ?)smp-pipeline (?:train|export|bench|check|serve)", re.MULTILINE
+        r"^(?:    |\$ ?)smp-pipeline (?:train|export|bench|report|check|serve)", re.MULTILINE
     )
     for page in (ROOT / "docs").glob("*.md"):
         assert not shown.search(page.read_text(encoding="utf-8")), page.name

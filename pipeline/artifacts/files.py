@@ -28,7 +28,7 @@ _USES = {
     "smp-model": "a model directory, for `smp-pipeline bench` (or --from-onnx with its model.onnx)",
     "smp-triton-repository": "a model repository, for `tritonserver --model-repository`",
     "smp-delta": "a delta, for `smp-pipeline export --from-delta`",
-    "smp-benchmark": "a benchmark, for `smp-pipeline check`",
+    "smp-benchmark": "a benchmark, for `smp-pipeline report` or `check`",
 }
 # How safetensors, tokenizers and torch.save report a full disk: in errors of their own.
 _FULL_DISK_MESSAGES = (

@@ -3,7 +3,15 @@
 from pipeline.config.bench import BenchConfig
 from pipeline.config.check import CheckConfig
 from pipeline.config.export import ExportConfig
+from pipeline.config.report import ReportConfig
 from pipeline.config.serve import ServeConfig
 from pipeline.config.train import TrainConfig
 
-__all__ = ["BenchConfig", "CheckConfig", "ExportConfig", "ServeConfig", "TrainConfig"]
+__all__ = [
+    "BenchConfig",
+    "CheckConfig",
+    "ExportConfig",
+    "ReportConfig",
+    "ServeConfig",
+    "TrainConfig",
+]

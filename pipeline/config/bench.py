@@ -27,7 +27,7 @@ class BenchConfig:
     )
     output: Path = option(
         Path("bench.json"),
-        help="The JSON file to write; a Markdown report and a plot go beside it.",
+        help="The JSON file to write; a Markdown report and a chart (.svg) go beside it.",
     )
     tokenizer: Path | None = option(
         None,

@@ -16,7 +16,7 @@ from pipeline.artifacts.benchmark import write_benchmark
 from pipeline.artifacts.run import read_run
 from pipeline.cli import app
 
-COMMANDS = ["train", "export", "bench", "check", "serve", "run", "info"]
+COMMANDS = ["train", "export", "bench", "report", "check", "serve", "run", "info"]
 TEXTS = "text,label\na good film,1\na bad film,0\n"
 
 
@@ -132,6 +132,7 @@ def test_the_package_runs_as_a_module():
     [
         (["export", "nope", "--output-dir", "out"], "nope is no run directory"),
         (["bench", "nope", "--validation-file", "v.csv"], "nope is no model directory"),
+        (["report", "nope.json"], "nope.json is missing"),
         (["check", "nope.json", "--baseline", "b.json"], "nope.json is missing"),
         (["run", "nope.yaml"], "RECIPE nope.yaml: no such file"),
         (["run", "--density", "0.1", "nope.yaml"], "give RECIPE before flags that go to its"),
@@ -338,6 +339,16 @@ def test_export_of_a_damaged_run_gives_one_line(command, tiny_run, tmp_path, dam
     assert message in result.err.splitlines()[-1]
     assert "Traceback" not in result.err
     assert [path.name for path in tmp_path.iterdir()] == ["run"]
+
+
+def test_report_says_which_files_it_wrote(command, benchmark, tmp_path):
+    path, output = tmp_path / "bench.json", tmp_path / "report.html"
+    write_benchmark(path, benchmark)
+    files = [str(output), str(output.with_suffix(".md"))]
+    assert command("report", path, "--output", output) == (0, "", f"wrote {', '.join(files)}\n")
+    result = command("report", path, "--output", output, "--json")
+    assert json.loads(result.out) == {"files": files}
+    assert all((tmp_path / name).is_file() for name in ("report.html", "report.md"))
 
 
 def test_check_passes_with_0_and_fails_with_1(command, benchmark, tmp_path):

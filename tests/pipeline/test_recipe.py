@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.config import BenchConfig, CheckConfig, ExportConfig, TrainConfig
+from pipeline.config import BenchConfig, CheckConfig, ExportConfig, ReportConfig, TrainConfig
 from pipeline.errors import ConfigurationError
 from pipeline.recipe import STAGES, read_recipe, resolve
 
@@ -18,6 +18,8 @@ train:
 export:
   - {run: r1, output-dir: m1}
   - {run: r2, output-dir: m2, format: packed}
+report:
+  bench: bench.json
 check:
   bench: bench.json
   baseline: baseline.json
@@ -42,16 +44,25 @@ def refused(resolved, message, *flags, text=RECIPE):
 
 def test_stages_run_in_their_order_and_lists_in_the_file_s(resolved):
     stages = resolved()
-    assert [name for name, _ in stages] == ["train", "train", "export", "export", "bench", "check"]
+    assert [name for name, _ in stages] == [
+        "train",
+        "train",
+        "export",
+        "export",
+        "bench",
+        "report",
+        "check",
+    ]
     assert [type(config) for _, config in stages] == [
         *[TrainConfig] * 2,
         *[ExportConfig] * 2,
         BenchConfig,
+        ReportConfig,
         CheckConfig,
     ]
     assert [config.density for _, config in stages[:2]] == [0.5, 0.1]
     assert stages[4][1].models == (Path("m1"), Path("m2"))
-    assert list(STAGES) == ["train", "export", "bench", "check"]
+    assert list(STAGES) == ["train", "export", "bench", "report", "check"]
 
 
 def test_flags_win_over_the_file(resolved):
@@ -103,11 +114,11 @@ def test_a_wrong_flag_is_named(resolved, flags, message):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("", "give at least one of train, export, bench, check"),
+        ("", "give at least one of train, export, bench, report, check"),
         ("- train", "give at least one of train"),
         ("train: [", r"not valid YAML"),
         ("a: \x00", "not valid YAML"),
-        ("trian: {}", "unknown stage 'trian'; stages are train, export, bench, check"),
+        ("trian: {}", "unknown stage 'trian'; stages are train, export, bench, report, check"),
         ("train: 3", "train must be a mapping of settings, or a list of mappings"),
         ("train: []", "train must be a mapping"),
         ("train: [3]", "train must be a mapping"),

@@ -1,38 +1,17 @@
 import base64
 import hashlib
 import re
-import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser, ConsoleMessage, Page, Request, expect, sync_playwright
+from playwright.sync_api import Browser, ConsoleMessage, Page, Request, expect
 
 from serve.server.page import PAGE, PAGE_HEADERS
 from tests.serve.server.http_front import Front, running
 
 TOKEN = "0123456789abcdef-token"
 MakeModel = Callable[..., Path]
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    found = [shutil.which(name) for name in ("chromium", "google-chrome", "chromium-browser")]
-    path = next(filter(None, found), None)
-    if path is None:
-        pytest.skip("no Chromium is installed")
-    arguments = [
-        "--no-sandbox",  # it does not start as root otherwise
-        "--disable-background-networking",
-        "--disable-component-update",
-        "--disable-sync",
-        "--no-first-run",
-        "--disable-quic",
-    ]
-    with sync_playwright() as playwright:
-        running_browser = playwright.chromium.launch(executable_path=path, args=arguments)
-        yield running_browser
-        running_browser.close()
 
 
 @pytest.fixture(scope="module")
