@@ -11,7 +11,7 @@ pytestmark = pytest.mark.usefixtures("native_library")
 
 
 def write_token_scores(path: Path, *, masked: float, kept: float = 1.0) -> Path:
-    """A graph that gives each token one number, as for the start of an answer, [batch, sequence]."""
+    """A graph that gives each token one number, [batch, sequence]."""
     model = onnx.parser.parse_model(
         f"""
         <ir_version: 10, opset_import: ["" : 20]>
