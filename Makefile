@@ -15,7 +15,11 @@ NATIVE_BUILD := build/native
 CMAKE := $(VENV)/bin/cmake
 CXX_FILES := $(wildcard $(KERNELS)/*.cc $(KERNELS)/*.h tests/serve/native/*.cc tests/serve/native/*.h \
   benchmarks/kernels/*.cc)
-PIP_INSTALL := -m pip install --quiet --quiet --disable-pip-version-check --no-input
+# What is never imported needs no bytecode; the rest is compiled when it first is.
+PIP_INSTALL := -m pip install --quiet --quiet --disable-pip-version-check --no-input --no-compile
+
+# Ninja would look for the job server of make --jobs, which recipes cannot reach.
+unexport MAKEFLAGS
 
 # Everything runs on local files; no library is to look for them on a hub.
 export HF_HUB_OFFLINE := 1
@@ -86,14 +90,17 @@ $(KSERVE_INSTALLED): requirements/kserve.txt
 
 venv: $(INSTALLED) native
 
+# The tests go on with the same build.
+test: NATIVE_SETTINGS := -DSMP_WERROR=ON -DSMP_TESTS=ON
+
 # Only what changed is compiled again; a checkout without a compiler goes on without the library.
 native: $(INSTALLED)
 	@if ! command -v $${CXX:-c++} >/dev/null; then \
 	  echo "No C++ compiler ($${CXX:-c++}): no native library is built; all but --format engine works"; \
 	else \
 	  $(CMAKE) -S $(KERNELS) -B $(NATIVE_BUILD) -G Ninja \
-	    -DCMAKE_MAKE_PROGRAM=$(abspath $(VENV)/bin/ninja) --log-level=WARNING >/dev/null && \
-	  $(CMAKE) --build $(NATIVE_BUILD) -- --quiet && \
+	    -DCMAKE_MAKE_PROGRAM=$(abspath $(VENV)/bin/ninja) --log-level=WARNING $(NATIVE_SETTINGS) >/dev/null && \
+	  $(CMAKE) --build $(NATIVE_BUILD) --target smp_engine -- --quiet && \
 	  $(CMAKE) --install $(NATIVE_BUILD) --prefix . >/dev/null; \
 	fi
 
@@ -126,7 +133,7 @@ test: check demo-data $(OPTIMUM_INSTALLED) $(WEB_INSTALLED) $(KSERVE_INSTALLED)
 	@SMP_OPTIMUM_PYTHON=$(abspath $(OPTIMUM_VENV)/bin/python) \
 	  SMP_WEB_PYTHON=$(abspath $(WEB_VENV)/bin/python) \
 	  SMP_KSERVE_PYTHON=$(abspath $(KSERVE_VENV)/bin/python) $(RUN) -m pytest \
-	  --numprocesses=auto --maxprocesses=4 --dist=loadfile
+	  --numprocesses=auto --maxprocesses=4 --dist=loadfile --no-loadscope-reorder
 
 format: $(INSTALLED)
 	@$(RUN) -m ruff check --quiet --fix . || true

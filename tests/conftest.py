@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from pipeline.artifacts.benchmark import Benchmark
 
@@ -19,11 +20,24 @@ if TYPE_CHECKING:
 # Tiny models are fastest on one thread; set before torch is imported, for subprocesses too.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
+# The same examples in every run, and no limit that a busy machine could pass.
+# `pytest --hypothesis-profile=default` looks for new ones.
+settings.register_profile(
+    "same", derandomize=True, deadline=None, suppress_health_check=[HealthCheck.too_slow]
+)
+settings.load_profile("same")
+
 POSITIVE = ("good", "great", "fine", "lovely", "bright")
 NEGATIVE = ("bad", "awful", "poor", "dull", "grim")
 NEUTRAL = ("the", "film", "plot", "was", "and", "a", "very", "story", "actor", "scene")
 SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
 VOCABULARY = (*SPECIAL, *POSITIVE, *NEGATIVE, *NEUTRAL, "yes", "no")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Files with slow tests come first, so that no worker is left with one at the end."""
+    slow = {item.path for item in items if item.get_closest_marker("slow")}
+    items.sort(key=lambda item: item.path not in slow)
 
 
 def save_tiny_tokenizer(directory: Path) -> None:

@@ -51,7 +51,7 @@ def built(
     name = request.param
     words = launcher(SANITIZERS[name], tmp_path_factory.mktemp(name))
     directory = build(
-        f"native-test-{name}",
+        "native" if name == "plain" else f"native-test-{name}",  # `make test` has begun it
         f"-DCMAKE_CXX_COMPILER={compiler()}",
         f"-DSMP_SANITIZE={'' if name == 'plain' else name}",
     )
@@ -63,6 +63,7 @@ def test_the_kernels_pass_their_tests(built: tuple[Path, list[str]]) -> None:
     run([*words, directory / "engine_test"])
 
 
+@pytest.mark.parametrize("built", ["plain", "address"], indirect=True)  # it starts no threads
 def test_no_bytes_make_the_decoder_misbehave(built: tuple[Path, list[str]]) -> None:
     directory, words = built
     run([*words, directory / "decode_fuzz", FUZZ_ROUNDS])

@@ -1,11 +1,9 @@
 """The training stage on a tiny model: what it writes, what it refuses, how it resumes."""
 
 import json
-import os
 import signal
 import subprocess
 import sys
-import time
 from dataclasses import replace
 
 import numpy as np
@@ -130,46 +128,51 @@ def test_an_output_that_exists_is_refused_before_anything_is_trained(config):
     assert [item.name for item in config.output_dir.iterdir()] == ["precious.txt"]
 
 
-def start(config, *further):
-    command = [sys.executable, "-m", "pipeline", "train", "--model", config.model]
-    command += ["--train-file", str(config.train_file), "--density", "0.3", "--steps", "60"]
-    command += ["--validation-file", str(config.validation_file), "--batch-size", "16"]
-    command += ["--output-dir", str(config.output_dir), "--evaluations", "12"]
-    command += ["--precision", "fp32", *further]
-    return subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True)
+# In the middle of an epoch of six steps, between two checkpoints.
+KILLED = """
+import os, signal, sys
+from pipeline.__main__ import main
+from smp.trainer import MaskTrainer
+
+compute_loss = MaskTrainer.compute_loss
+
+def compute_loss_or_die(self, *arguments, **options):
+    if self.state.global_step == 13:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return compute_loss(self, *arguments, **options)
+
+MaskTrainer.compute_loss = compute_loss_or_die
+main()
+"""
 
 
 @pytest.mark.slow
 def test_a_killed_run_resumes_to_the_result_of_one_that_was_not(config, tmp_path):
-    whole = start(replace(config, output_dir=tmp_path / "whole"))
-    assert whole.wait() == 0, whole.stderr.read()
+    config = replace(config, steps=60, evaluations=12)
+    whole = replace(config, output_dir=tmp_path / "whole")
+    train(whole)
 
-    killed = start(config)
+    command = [sys.executable, "-c", KILLED, "train", "--model", config.model]
+    command += ["--train-file", str(config.train_file), "--density", "0.3", "--steps", "60"]
+    command += ["--validation-file", str(config.validation_file), "--batch-size", "16"]
+    command += ["--output-dir", str(config.output_dir), "--evaluations", "12"]
+    killed = subprocess.run([*command, "--precision", "fp32"], capture_output=True, text=True)
+    assert killed.returncode == -signal.SIGKILL, killed.stderr
     partial = unfinished_directory(config.output_dir)
-    deadline = time.monotonic() + 120
-    # In the middle of an epoch of six steps, between two checkpoints.
-    while not (partial / "checkpoint-10" / "complete").exists():
-        assert killed.poll() is None, killed.stderr.read()
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
-    os.kill(killed.pid, signal.SIGKILL)
-    killed.wait()
+    assert (partial / "checkpoint-10" / "complete").exists()
     assert not config.output_dir.exists()
 
-    refused = start(config)
-    assert refused.wait() == 2
-    assert "add --resume to go on with it" in refused.stderr.read()
-    other = start(config, "--resume", "--seed", "9")
-    assert other.wait() == 2
-    assert "--resume: --seed was 0 when the run started and is 9 now" in other.stderr.read()
+    with pytest.raises(ConfigurationError, match="add --resume to go on with it"):
+        train(config)
+    with pytest.raises(ConfigurationError, match=r"--resume: --seed was 0 when .* and is 9 now"):
+        train(replace(config, resume=True, seed=9))
 
-    resumed = start(config, "--resume")
-    assert resumed.wait() == 0, resumed.stderr.read()
+    train(replace(config, resume=True))
     one, two = (
-        read_masks(d / "masks.safetensors") for d in (config.output_dir, tmp_path / "whole")
+        read_masks(run / "masks.safetensors") for run in (config.output_dir, whole.output_dir)
     )
     assert all(np.array_equal(one[name], two[name]) for name in one)
-    assert read_run(config.output_dir).metrics == read_run(tmp_path / "whole").metrics
+    assert read_run(config.output_dir).metrics == read_run(whole.output_dir).metrics
     assert not partial.exists()
 
 

@@ -1,8 +1,12 @@
 """Small tokenizers of every model, trained on made-up words, and random classifiers."""
 
 import json
+import math
 import random
+import re
+from collections import Counter
 from collections.abc import Callable
+from itertools import combinations
 from typing import Any
 
 import torch
@@ -29,6 +33,8 @@ from pipeline.data import LabelledText
 ROBERTA_TOKENS = ("<s>", "<pad>", "</s>", "<unk>")
 SYLLABLES = ("ka", "lo", "mi", "né", "sta", "ru", "vel", "o", "th", "ing", "üx", "b")
 CHARACTERS = sorted(set("".join(SYLLABLES)))
+SYLLABLE = re.compile("|".join([*SYLLABLES, "."]))
+WORD_START = "\N{LOWER ONE EIGHTH BLOCK}"
 
 
 def sentences(count: int, seed: int) -> list[str]:
@@ -45,22 +51,21 @@ def sentences(count: int, seed: int) -> list[str]:
 
 
 TRAINING = sentences(400, seed=0)
-CORPUS = sentences(400, seed=0)[:25]
+CORPUS = TRAINING[:25]
+LETTERS = sorted(set("".join(TRAINING)) - {" "})
 
 
 def _wordpiece(**options: Any) -> BertTokenizer:
     backend = Tokenizer(models.WordPiece(unk_token="[UNK]"))
     backend.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
     special = ["[PAD]", *(f"[unused{index}]" for index in range(3)), "[UNK]", "[CLS]", "[SEP]"]
+    # Left to itself, the trainer numbers letters inside words by chance, and breaks ties by number.
+    letters = [form for letter in LETTERS for form in (letter, f"##{letter}")]
     trainer = trainers.WordPieceTrainer(
-        vocab_size=300, special_tokens=[*special, "[MASK]"], show_progress=False
+        vocab_size=300, special_tokens=[*special, "[MASK]", *letters], show_progress=False
     )
     backend.train_from_iterator(TRAINING, trainer)
-    vocabulary = backend.get_vocab()
-    for character in CHARACTERS:  # the trainer has those inside words only where they were seen
-        for token in (character, f"##{character}"):
-            vocabulary.setdefault(token, len(vocabulary))
-    return BertTokenizer(vocab=vocabulary, strip_accents=False, **options)
+    return BertTokenizer(vocab=backend.get_vocab(), strip_accents=False, **options)
 
 
 def _mpnet() -> MPNetTokenizer:
@@ -91,18 +96,22 @@ def _byte_bpe() -> RobertaTokenizer:
 
 def _character_bpe() -> PreTrainedTokenizerFast:
     """With marks for the inside and the end of words, and unknown characters."""
-    backend = Tokenizer(
-        models.BPE(unk_token="<unk>", continuing_subword_prefix="@@", end_of_word_suffix="</w>")
-    )
+    marks = {"continuing_subword_prefix": "@@", "end_of_word_suffix": "</w>"}
+    backend = Tokenizer(models.BPE(unk_token="<unk>", **marks))
     backend.pre_tokenizer = pre_tokenizers.Whitespace()
+    # As above, letters with marks have their numbers before training.
+    forms = ("{}", "{}</w>", "@@{}", "@@{}</w>")
+    letters = [form.format(letter) for letter in LETTERS for form in forms]
     trainer = trainers.BpeTrainer(
         vocab_size=350,
-        special_tokens=[*ROBERTA_TOKENS, "<mask>"],
-        continuing_subword_prefix="@@",
-        end_of_word_suffix="</w>",
+        special_tokens=[*ROBERTA_TOKENS, "<mask>", *letters],
         show_progress=False,
+        **marks,
     )
     backend.train_from_iterator(TRAINING, trainer)
+    merges = [tuple(pair) for pair in json.loads(backend.to_str())["model"]["merges"]]
+    backend = Tokenizer(models.BPE(backend.get_vocab(), merges, unk_token="<unk>", **marks))
+    backend.pre_tokenizer = pre_tokenizers.Whitespace()
     backend.post_processor = processors.BertProcessing(
         ("</s>", backend.token_to_id("</s>")), ("<s>", backend.token_to_id("<s>"))
     )
@@ -110,19 +119,21 @@ def _character_bpe() -> PreTrainedTokenizerFast:
 
 
 def _pieces(special: list[str]) -> list[tuple[str, float]]:
-    backend = Tokenizer(models.Unigram())
-    backend.pre_tokenizer = pre_tokenizers.Sequence(
-        [pre_tokenizers.WhitespaceSplit(), pre_tokenizers.Metaspace()]
-    )
-    trainer = trainers.UnigramTrainer(
-        vocab_size=260,
-        special_tokens=special,
-        unk_token=special[3],
-        initial_alphabet=CHARACTERS,
-        show_progress=False,
-    )
-    backend.train_from_iterator(TRAINING, trainer)
-    return [tuple(entry) for entry in json.loads(backend.to_str())["model"]["vocab"]]
+    """Characters and frequent parts of words, with the logarithms of their shares.
+
+    UnigramTrainer is not used: its pieces and scores differ from process to process.
+    """
+    characters = Counter(WORD_START + "".join(LETTERS))
+    parts: Counter[str] = Counter()
+    for word in " ".join(TRAINING).split():
+        syllables = [WORD_START, *SYLLABLE.findall(word)]
+        characters.update("".join(syllables))
+        for first, last in combinations(range(len(syllables) + 1), 2):
+            parts["".join(syllables[first:last])] += 1
+    counts = {**dict(parts.most_common(90)), **characters}
+    total = sum(counts.values())
+    scores = sorted((-math.log(count / total), piece) for piece, count in counts.items())
+    return [*((token, 0.0) for token in special), *((piece, -score) for score, piece in scores)]
 
 
 def _unigram() -> XLMRobertaTokenizer:

@@ -33,7 +33,11 @@ def vocabulary_of(content: dict[str, Any]) -> set[str]:
 
 
 def backend(tokenizers: dict[str, Any], kind: str) -> Tokenizer:
-    return Tokenizer.from_str(tokenizers[kind].backend_tokenizer.to_str())
+    """A copy of its own; a test that cut or padded texts left that set on the tokenizer."""
+    tokenizer = Tokenizer.from_str(tokenizers[kind].backend_tokenizer.to_str())
+    tokenizer.no_truncation()
+    tokenizer.no_padding()
+    return tokenizer
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -2,6 +2,7 @@
 #include <cmath>
 #include <cstddef>
 #include <limits>
+#include <map>
 #include <string>
 #include <vector>
 
@@ -98,6 +99,8 @@ std::vector<double> ReferenceEncoder(const EncoderCase& c, const Batch& batch) {
 }  // namespace
 
 void TestEncoder(Isa isa) {
+  // The same on all instruction sets and plans, and slow where an emulator works them out.
+  static std::map<std::string, std::vector<double>> references;
   const size_t sizes[][2] = {{1, 1}, {1, 40}, {5, 9}, {6, 33}, {2, 130}};
   for (const Compute compute : {Compute::kFp32, Compute::kInt8}) {
     for (const bool first : {false, true}) {
@@ -112,13 +115,14 @@ void TestEncoder(Isa isa) {
         for (const auto& size : sizes) {
           for (const bool masked : {false, true}) {
             const Batch batch = RandomBatch(c, size[0], size[1], masked, 3);
-            const std::string note = std::string(Name(isa)) + ", batch " + std::to_string(size[0]) +
-                                     ", sequence " + std::to_string(size[1]) + ", heads " +
-                                     std::to_string(heads) +
+            const std::string what = "batch " + std::to_string(size[0]) + ", sequence " +
+                                     std::to_string(size[1]) + ", heads " + std::to_string(heads) +
                                      (compute == Compute::kInt8 ? ", int8" : ", fp32") +
                                      (first ? ", first" : ", all") + (masked ? ", masked" : "");
+            const std::string note = std::string(Name(isa)) + ", " + what;
             const auto y = Run(*encoder, c, batch, 1);
-            const auto expected = ReferenceEncoder(c, batch);
+            auto& expected = references[what];
+            if (expected.empty()) expected = ReferenceEncoder(c, batch);
             double worst = 0.0, sum = 0.0;
             for (size_t i = 0; i < y.size(); ++i) {
               const double difference = std::fabs(y[i] - expected[i]);
@@ -130,9 +134,8 @@ void TestEncoder(Isa isa) {
             } else {
               EXPECT(sum / static_cast<double>(y.size()) < 0.03, note + ": " + std::to_string(sum));
             }
-            for (const size_t threads : {2, 3}) {
-              EXPECT(SameBits(Run(*encoder, c, batch, threads), y), note);
-            }
+            const size_t threads = masked ? 2 : 3;
+            EXPECT(SameBits(Run(*encoder, c, batch, threads), y), note);
           }
         }
       }

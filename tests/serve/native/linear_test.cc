@@ -3,6 +3,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <limits>
+#include <map>
 #include <stdexcept>
 #include <string>
 #include <utility>
@@ -19,12 +20,14 @@ namespace smp::test {
 namespace {
 
 // Plain and in double; `error` is how far float or int8 arithmetic may be from it.
-void ReferenceLinear(const LinearCase& c, const std::vector<float>& x, const float* residual,
-                     std::vector<double>* y, std::vector<double>* error) {
+struct Reference {
+  std::vector<double> y, error;
+};
+
+Reference ReferenceLinear(const LinearCase& c, const std::vector<float>& x, const float* residual) {
   const Matrix& w = c.matrix;
   const size_t tokens = x.size() / w.columns;
-  y->assign(tokens * w.rows, 0.0);
-  error->assign(tokens * w.rows, 0.0);
+  std::vector<double> y(tokens * w.rows), error(tokens * w.rows);
   for (size_t t = 0; t < tokens; ++t) {
     const float* in = x.data() + t * w.columns;
     double low = 0.0, high = 0.0;
@@ -49,12 +52,12 @@ void ReferenceLinear(const LinearCase& c, const std::vector<float>& x, const flo
         sum *= 0.5 * (1.0 + std::erf(sum / std::sqrt(2.0)));
       }
       if (residual != nullptr) sum += residual[t * w.rows + row];
-      (*y)[t * w.rows + row] = sum;
-      (*error)[t * w.rows + row] = slack;
+      y[t * w.rows + row] = sum;
+      error[t * w.rows + row] = slack;
     }
     if (c.gamma.empty()) continue;
-    double* out = y->data() + t * w.rows;
-    double* slack = error->data() + t * w.rows;
+    double* out = y.data() + t * w.rows;
+    double* slack = error.data() + t * w.rows;
     double mean = 0.0, variance = 0.0;
     for (size_t row = 0; row < w.rows; ++row) mean += out[row] / w.rows;
     for (size_t row = 0; row < w.rows; ++row) {
@@ -69,6 +72,7 @@ void ReferenceLinear(const LinearCase& c, const std::vector<float>& x, const flo
           4.0 * worst * factor * (1.0 + std::fabs(normed)) * std::fabs(c.gamma[row]) + 1e-5;
     }
   }
+  return {std::move(y), std::move(error)};
 }
 
 std::string Note(Isa isa, const LinearCase& c, size_t tokens) {
@@ -80,6 +84,8 @@ std::string Note(Isa isa, const LinearCase& c, size_t tokens) {
 }  // namespace
 
 void TestLinear(Isa isa) {
+  // The same on all instruction sets and plans, and slow where an emulator works them out.
+  static std::map<std::pair<uint32_t, size_t>, Reference> references;
   const size_t shapes[][2] = {{1, 1}, {7, 5}, {16, 16}, {33, 130}, {129, 64}, {97, 260}};
   uint32_t seed = 100;
   for (const auto& shape : shapes) {
@@ -102,19 +108,19 @@ void TestLinear(Isa isa) {
           const auto residual = RandomFloats(tokens * shape[0], seed + 4);
           const float* added = full ? residual.data() : nullptr;
           const auto y = Run(*linear, c.matrix, x, added, 1);
-          std::vector<double> expected, error;
-          ReferenceLinear(c, x, added, &expected, &error);
+          Reference& expected = references[{seed, tokens}];
+          if (expected.y.empty()) expected = ReferenceLinear(c, x, added);
           for (size_t i = 0; i < y.size(); ++i) {
-            if (!(std::fabs(y[i] - expected[i]) <= error[i])) {
+            if (!(std::fabs(y[i] - expected.y[i]) <= expected.error[i])) {
               Report(__FILE__, __LINE__,
                      Note(isa, c, tokens) + ": " + std::to_string(y[i]) + " is not " +
-                         std::to_string(expected[i]) + " +- " + std::to_string(error[i]));
+                         std::to_string(expected.y[i]) + " +- " +
+                         std::to_string(expected.error[i]));
               break;
             }
           }
-          for (const size_t threads : {2, 3}) {
-            EXPECT(SameBits(Run(*linear, c.matrix, x, added, threads), y), Note(isa, c, tokens));
-          }
+          const size_t threads = 2 + tokens % 2;
+          EXPECT(SameBits(Run(*linear, c.matrix, x, added, threads), y), Note(isa, c, tokens));
         }
       }
     }

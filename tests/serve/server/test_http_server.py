@@ -297,9 +297,12 @@ def test_requests_that_follow_each_other_get_their_last_answer_when_the_server_s
 ) -> None:
     with running(model) as front:
         outcomes = []
+        connected = threading.Barrier(9, timeout=60)
 
         def ask_on() -> None:
             connection = front.connect()
+            front.ask("GET", "/v2", connection=connection)
+            connected.wait()
             while True:
                 try:
                     answer = front.ask("POST", INFER, texts("good"), connection=connection)
@@ -314,6 +317,7 @@ def test_requests_that_follow_each_other_get_their_last_answer_when_the_server_s
         clients = [threading.Thread(target=ask_on) for _ in range(8)]
         for client in clients:
             client.start()
+        connected.wait()
         time.sleep(0.3)
         front.run(front.server.stop(10.0))
         for client in clients:
