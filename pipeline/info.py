@@ -101,14 +101,13 @@ def print_description(facts: Mapping[str, Any]) -> None:
     console.print(table)
     by_type = facts.get("density_by_type") or {}
     if by_type:
-        layers = sorted({int(layer) for row in by_type.values() for layer in row})
-        densities = Table(title="density by matrix type and layer", title_justify="left")
-        densities.add_column("type")
-        for layer in layers:
-            densities.add_column(str(layer), justify="right")
-        for matrix_type, row in by_type.items():
-            cells = (row.get(str(layer)) for layer in layers)
-            densities.add_row(matrix_type, *("" if d is None else f"{d:.3f}" for d in cells))
+        # A row a layer: twelve columns and more would not fit a terminal.
+        densities = Table(title="density by layer and matrix type", title_justify="left")
+        for heading in ("layer", *by_type):
+            densities.add_column(heading, justify="right")
+        for layer in sorted({layer for row in by_type.values() for layer in row}, key=int):
+            cells = (row.get(layer) for row in by_type.values())
+            densities.add_row(layer, *("" if d is None else f"{d:.3f}" for d in cells))
         console.print(densities)
 
 

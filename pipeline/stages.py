@@ -114,8 +114,9 @@ def run_stage(name: str, config: Config) -> Result | None:
             facts = to_json(exported)
             return Result(facts, lambda: print_exported(config.output_dir, facts))
         case BenchConfig():
-            from pipeline.report import print_benchmark, write_benchmark_files
-            from serve.bench import run_benchmark
+            with status_line("loading ONNX Runtime"):
+                from pipeline.report import print_benchmark, write_benchmark_files
+                from serve.bench import run_benchmark
 
             benchmark = run_benchmark(config)
             written = write_benchmark_files(benchmark, config.output)
@@ -142,7 +143,8 @@ def run_serve(config: ServeConfig, *, as_json: bool) -> None:
         PipelineError: whatever the server raises; MachineError if its packages are missing.
     """
     _need_packages("serve", _SERVING_PACKAGES, extras="cpu,serve")
-    from serve.server.server import run_server
+    with status_line("starting the server"):
+        from serve.server.server import run_server
 
     run_server(config, as_json=as_json)
 

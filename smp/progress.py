@@ -57,8 +57,10 @@ class TrainingProgress(TrainerCallback):
             self.bar.update(self.task, note=f"scoring the validation data, batch {batches}")
 
     def on_evaluate(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        """Be ready for the next evaluation."""
+        """Take away what was shown of the evaluation."""
         self.predicted = 0
+        if self.bar is not None:
+            self.bar.update(self.task, note="")
 
     def on_log(
         self, args: Any, state: Any, control: Any, logs: dict[str, float] | None = None, **kw: Any

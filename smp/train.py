@@ -70,21 +70,21 @@ def train(config: TrainConfig) -> RunManifest:
         status.update("tokenising the texts")
         train_examples, validation_examples = tokenise_task(task, tokenizer, max_length)
 
-        status.update("making the head")
+        status.update("preparing the head and the scores")
         set_seed(config.seed)
         encoder.requires_grad_(not config.prunes)
         head, layout = build_head(config, encoder, tokenizer, train_examples, task.labels, device)
-    classifier = TextClassifier(encoder, head, layout)
-    scored = None
-    if config.prunes:
-        scored = ScoredMatrices(
-            matrices,
-            method="smp-l" if config.method == "smp-l" else "smp-s",
-            score_init=config.score_init,
-            score_init_scale=config.score_init_scale,
-            temperature=config.score_temperature,
-            redistribute=config.overflow == "redistribute",
-        )
+        classifier = TextClassifier(encoder, head, layout)
+        scored = None
+        if config.prunes:
+            scored = ScoredMatrices(
+                matrices,
+                method="smp-l" if config.method == "smp-l" else "smp-s",
+                score_init=config.score_init,
+                score_init_scale=config.score_init_scale,
+                temperature=config.score_temperature,
+                redistribute=config.overflow == "redistribute",
+            )
 
     inputs = {
         "--model": base_sha256,
@@ -93,18 +93,19 @@ def train(config: TrainConfig) -> RunManifest:
     }
     with open_unfinished(config, inputs) as partial_run:
         started = time.perf_counter()
-        trainer = _trainer(
-            config,
-            classifier,
-            scored,
-            task,
-            train_examples,
-            validation_examples,
-            tokenizer.pad_token_id,
-            device,
-            precision,
-            partial_run,
-        )
+        with status_line("preparing the training"):
+            trainer = _trainer(
+                config,
+                classifier,
+                scored,
+                task,
+                train_examples,
+                validation_examples,
+                tokenizer.pad_token_id,
+                device,
+                precision,
+                partial_run,
+            )
         checkpoint = last_checkpoint(partial_run) if config.resume else None
         trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
         trainer.update_masks()

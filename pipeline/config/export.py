@@ -30,7 +30,7 @@ class ExportConfig:
         help="The run directory that `train` wrote; or give --from-delta or --from-onnx.",
         positional=True,
     )
-    output_dir: Path = option(help="Directory to write: a new or an empty one.")
+    output_dir: Path = option(help="Model directory to write: a new or an empty one.")
     format: Literal["dense", "sparse", "packed", "engine", "triton", "delta"] = option(
         "dense",
         help="dense: weights with zeros. sparse: the ONNX standard's sparse initializers. packed: "
@@ -104,7 +104,9 @@ class ExportConfig:
         help="Texts for the comparison with PyTorch (with --from-onnx: with that file); the run's "
         "validation file if not given.",
     )
-    verification_samples: int = option(64, help="How many texts are compared.", minimum=1)
+    verification_samples: int = option(
+        64, help="Use the first so many texts for the comparison.", minimum=1
+    )
     tolerance: float | None = option(
         None,
         help="Largest allowed difference between a logit of ONNX Runtime and of PyTorch, as a "

@@ -79,7 +79,7 @@ class ServeConfig:
     )
     watch_s: float = option(
         0.0,
-        help="Look for new, changed and removed models every so many seconds; 0 never does.",
+        help="Time between two looks for new, changed and removed models, in s; 0 never looks.",
         minimum=0,
         group=_OPERATION,
     )

@@ -24,8 +24,8 @@ class TrainConfig:
     """What to prune, on which data, how, and where to."""
 
     model: str = option(help="The pretrained encoder: a local directory or a hub id.")
-    output_dir: Path = option(help="Run directory to write: a new or an empty one.", group=_RUN)
-    revision: str | None = option(None, help="Hub revision of the model.")
+    output_dir: Path = option(help="Run directory to write: a new or an empty one.")
+    revision: str | None = option(None, help="Hub revision of the model; the newest if not given.")
 
     train_file: Path | None = option(
         None, help="Training examples: csv, tsv, json, jsonl or parquet.", group=_DATA
@@ -48,7 +48,7 @@ class TrainConfig:
         None, help="Column of the second text, if there is one.", group=_DATA
     )
     label_column: str | None = option(
-        None, help="Column of the label; 'label' if not given.", group=_DATA
+        None, help="Column of the label; label if not given.", group=_DATA
     )
     max_length: int = option(
         128,
@@ -57,10 +57,16 @@ class TrainConfig:
         group=_DATA,
     )
     max_train_samples: int | None = option(
-        None, help="Use the first so many training examples.", minimum=1, group=_DATA
+        None,
+        help="Use the first so many training examples; all if not given.",
+        minimum=1,
+        group=_DATA,
     )
     max_validation_samples: int | None = option(
-        None, help="Use the first so many validation examples.", minimum=1, group=_DATA
+        None,
+        help="Use the first so many validation examples; all if not given.",
+        minimum=1,
+        group=_DATA,
     )
 
     method: Literal["smp-s", "smp-l", "finetune"] = option(
@@ -71,7 +77,8 @@ class TrainConfig:
     )
     density: float | None = option(
         None,
-        help="Share of the weights of the pruned matrices that remains; smp-s and smp-l need it.",
+        help="Share of the weights of the pruned matrices that remains, from 0 to 1; smp-s and "
+        "smp-l need it.",
         minimum=0,
         exclusive_minimum=True,
         maximum=1,
@@ -124,7 +131,8 @@ class TrainConfig:
 
     epochs: float | None = option(
         None,
-        help="Passes over the training data; 3 for finetune and 10 else, without --steps.",
+        help="Passes over the training data; without --steps, 3 for finetune and 10 for the other "
+        "methods if not given.",
         minimum=0,
         exclusive_minimum=True,
         group=_OPTIMISATION,

@@ -271,22 +271,16 @@ def recipe(tmp_path, tiny_bert, reviews, make_model):
     return path
 
 
-@pytest.mark.parametrize("quiet", [[], ["--quiet"]])
-def test_a_recipe_as_json_is_one_list_with_the_result_of_each_stage(
-    command, recipe, monkeypatch, quiet
-):
+def test_a_recipe_as_json_is_one_list_with_the_result_of_each_stage(command, recipe, monkeypatch):
     monkeypatch.chdir(recipe.parent)
-    code, out, err = command("run", recipe, "--json", *quiet)
-    assert code == 1, err
+    code, out, err = command("run", recipe, "--json", "--quiet")
+    assert (code, err) == (1, "")
     results = {entry["stage"]: entry["result"] for entry in json.loads(out)}
     assert list(results) == ["train", "export", "bench", "check"]
     assert results["train"]["density"] == pytest.approx(0.5, abs=1e-2)
     assert results["export"]["format"] == "dense"
     assert [model["name"] for model in results["bench"]["models"]] == ["dense", "model"]
     assert results["check"]["passed"] is False
-    assert (err == "") is bool(quiet)
-    for word in () if quiet else ("== train", "wrote run", "wrote model", "wrote bench.json"):
-        assert word in err
 
 
 def test_a_dry_run_of_a_recipe_as_json_is_one_list_too(command, recipe):

@@ -29,6 +29,18 @@ def test_a_run_directory(tiny_run, capsys):
     assert "attention_output" in out
 
 
+def test_the_densities_of_many_layers_fit_80_columns(tiny_run, capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")
+    facts = describe(tiny_run)
+    for row in facts["density_by_type"].values():
+        row.update({str(layer): 0.125 for layer in range(24)})
+    print_description(facts)
+    out = capsys.readouterr().out
+    assert max(map(len, out.splitlines())) <= 80
+    assert out.count("0.125") == 24 * len(facts["density_by_type"])
+    assert "…" not in out
+
+
 def test_a_model_directory(make_model, tmp_path, capsys):
     facts = describe(make_model(tmp_path / "model", labels=("no", "yes")))
     assert (facts["kind"], facts["format"]) == ("smp-model", "dense")

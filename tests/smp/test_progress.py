@@ -20,6 +20,22 @@ def test_one_line_an_evaluation_and_no_bar_without_a_terminal(capsys):
     ]
 
 
+def test_on_a_terminal_the_bar_shows_how_far_an_evaluation_is(capsys, monkeypatch):
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    monkeypatch.setenv("COLUMNS", "100")
+    progress = TrainingProgress("accuracy")
+    state = SimpleNamespace(is_world_process_zero=True, max_steps=20, global_step=10)
+    progress.on_train_begin(None, state, None)
+    for _ in range(2):
+        progress.on_prediction_step(None, state, None, eval_dataloader=range(7))
+    progress.bar.refresh()
+    assert "scoring the validation data, batch 2/7" in capsys.readouterr().err
+    progress.on_evaluate(None, state, None)
+    progress.bar.refresh()
+    assert "scoring" not in capsys.readouterr().err
+    progress.on_train_end(None, state, None)
+
+
 def test_only_the_first_process_speaks(capsys):
     progress = TrainingProgress("accuracy")
     state = SimpleNamespace(is_world_process_zero=False, max_steps=20, global_step=10)

@@ -1,6 +1,8 @@
 import asyncio
 import contextlib
+import json
 import os
+import re
 import shutil
 import signal
 import socket
@@ -114,6 +116,29 @@ def test_missing_packages_are_named_with_the_command_that_installs_them(model: P
     (line,) = done.stderr.splitlines()
     assert "httptools" in line
     assert "pip install 'smp-pipeline[cpu,serve]'" in line
+
+
+def test_as_json_it_says_where_it_is_once_it_answers_and_quietly_nothing_else(
+    model: Path,
+) -> None:
+    command = [sys.executable, "-m", "pipeline", "serve", str(model), "--port=0", "--grpc-port=0"]
+    process = subprocess.Popen(
+        [*command, "--json", "--quiet"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    try:
+        assert process.stdout is not None
+        said = json.loads(process.stdout.readline())
+        assert said["models"] == ["words"]
+        address = re.fullmatch(r"http://127\.0\.0\.1:(\d+)/", said["http"])
+        assert address is not None
+        assert ask(int(address[1]), "GET", "/v2/health/ready").status == 200
+        with grpc.insecure_channel(said["grpc"]) as channel:
+            grpc.channel_ready_future(channel).result(timeout=60)
+        process.terminate()
+        out, err = process.communicate(timeout=60)
+    finally:
+        process.kill()
+    assert (process.returncode, out, err) == (0, "", "")
 
 
 def test_it_is_live_and_not_ready_while_models_load(model: Path, tmp_path: Path) -> None:
