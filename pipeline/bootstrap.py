@@ -97,7 +97,7 @@ def block_length(values: NDArray[np.float64]) -> int:
         return 1
     found = float(signs[1:] @ signs[:-1]) / power
     correlation = min(0.99, max(0.0, (size * found + 1.0) / (size - 3.0)))
-    best = (6.0 * size * correlation**2 / (1.0 - correlation**2) ** 2) ** (1.0 / 3.0)
+    best = math.cbrt(6.0 * size * correlation**2 / (1.0 - correlation**2) ** 2)
     return max(1, min(round(best), size // _LEAST_BLOCKS))
 
 

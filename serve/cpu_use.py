@@ -34,7 +34,7 @@ class CpuUse:
     def now(cls) -> "CpuUse":
         """Read the counters."""
         all_cores = psutil.cpu_times(percpu=True)
-        usable = range(len(all_cores))
+        usable = list(range(len(all_cores)))
         if hasattr(os, "sched_getaffinity"):
             usable = [core for core in os.sched_getaffinity(0) if core < len(all_cores)]
         busy_s = sum(getattr(all_cores[core], name, 0.0) for core in usable for name in _BUSY)

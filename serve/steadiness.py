@@ -170,9 +170,10 @@ def _surrounding_reasons(seen: Surroundings) -> list[str]:
         reasons.append("The runs before timing did not come to a stable time.")
     idle = max(0, seen.cores - seen.threads)
     if seen.busy_elsewhere is not None and seen.busy_elsewhere > idle + OTHERS_LIMIT:
+        threads = "1 thread leaves" if seen.threads == 1 else f"{seen.threads} threads leave"
         reasons.append(
             f"Others kept {seen.busy_elsewhere:.1f} of the {seen.cores} usable cores busy, and "
-            f"{seen.threads} threads leave {idle} to them."
+            f"{threads} {idle} to them."
         )
     return reasons
 

@@ -89,7 +89,8 @@ def test_a_multi_stream_run_is_eight_texts_padded_to_the_longest(session: Sessio
         (batch,) = run
         assert batch["input_ids"].shape == (8, max(lengths(run)) + 2)
     # 40 texts are the ten of the data four times.
-    assert sorted(sum(map(lengths, runs), [])) == sorted(list(range(1, 11)) * 4)
+    drawn = [words for run in runs for words in lengths(run)]
+    assert sorted(drawn) == sorted(list(range(1, 11)) * 4)
 
 
 def test_offline_is_one_pass_in_batches_of_like_length(session: Session) -> None:

@@ -34,7 +34,7 @@ def test_keys_of_a_later_writer_are_ignored(written: Path, benchmark: Benchmark)
 
 def test_a_file_of_an_older_schema_is_to_be_measured_again(written: Path) -> None:
     change(written, lambda content: content.update(schema_version=1))
-    with pytest.raises(ArtifactError, match="schema version 1, .*run `smp-pipeline bench` again"):
+    with pytest.raises(ArtifactError, match=r"schema version 1, .*run `smp-pipeline bench` again"):
         read_benchmark(written)
 
 
