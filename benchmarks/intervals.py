@@ -10,7 +10,6 @@ series of its own, as the bootstrap gives it and widened by a third equal model,
 
 import argparse
 import sys
-from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
