@@ -11,7 +11,7 @@ from benchmarks.runtime_engines import WorkerProcess
 from pipeline.artifacts.manifest import to_json
 from pipeline.bootstrap import median_estimate, ratio_estimate
 from pipeline.machine import usable_cores
-from serve.latency import judge_noise
+from serve.steadiness import DRIFT_LIMIT, VARIATION_LIMIT, variation_and_drift
 
 LEAST_REPETITIONS = 3
 MOST_REPETITIONS = 40
@@ -65,7 +65,7 @@ def time_cell(
             turns_ms[index, repetition] = float(np.median(times))
     engines = {}
     for index, worker in enumerate(workers):
-        noise = judge_noise(*shape, turns_ms[index])
+        variation, drift = variation_and_drift(turns_ms[index])
         done = repetitions * (warmups[index] + runs[index])
         low, high = np.percentile(turns_ms[index], (10.0, 90.0))
         median = median_estimate(turns_ms[index], samples=BOOTSTRAP_SAMPLES, seed=0)
@@ -75,7 +75,7 @@ def time_cell(
             "turns_ms": turns_ms[index].tolist(),
             "median_ms": to_json(median),
             "spread": float((high - low) / median.value),
-            "noisy": noise.noisy,
+            "noisy": variation > VARIATION_LIMIT or abs(drift) > DRIFT_LIMIT,
             "stages_ms": stages_ms(worker.ask("report"), done),
         }
     return {"batch_size": shape[0], "sequence_length": shape[1], "engines": engines}

@@ -1,11 +1,12 @@
-"""The benchmark: sizes, load time, memory, predictions and latency of exported models."""
+"""The benchmark: sizes, load time, memory, quality and latency of models, measured in one go."""
 
-import dataclasses
 import datetime
-import hashlib
+import gc
 import importlib.metadata
 import os
+import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from random import Random
 
@@ -15,36 +16,41 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from pipeline import __version__
 from pipeline.artifacts.benchmark import (
     Benchmark,
-    BenchmarkData,
-    BenchmarkTask,
     ExportFacts,
+    MeasuredCell,
     ModelResult,
     OperatorProfile,
     Quality,
+    Timing,
 )
 from pipeline.artifacts.exported import TOKENIZER_FILE
 from pipeline.artifacts.files import sha256_file
 from pipeline.artifacts.manifest import to_json
 from pipeline.config import BenchConfig
-from pipeline.data import LabelledText, encode_labels, numeric_labels, read_labelled_text
-from pipeline.errors import ArtifactError, ConfigurationError, DataError
-from pipeline.machine import describe_machine
-from pipeline.metrics import METRICS
-from serve.latency import fixed_length_inputs, time_grid
+from pipeline.data import LabelledText
+from pipeline.energy import find_energy_meter
+from pipeline.errors import ArtifactError, ConfigurationError
+from pipeline.machine import describe_machine, usable_cores
+from serve.child import made_up_inputs
+from serve.labelled import Labelled, read_labelled
+from serve.latency import measure_cell
 from serve.operators import measure_operators
 from serve.quality import measure_quality
 from serve.robustness import texts_compared
+from serve.scenarios import plan_cells
 from serve.session import Session
 from serve.size import measure_size
 from serve.slices import token_lengths
 from serve.startup import PROCESSES, measure_startups
-from serve.subjects import open_subjects
+from serve.subjects import Subject, open_subjects
 
-__all__ = ["example_id", "run_benchmark"]
+__all__ = ["run_benchmark"]
 
-_FLAG = "--validation-file"
-_ID_DIGITS = 16
 _PACKAGES = ("smp-pipeline", "numpy", "tokenizers")
+_REDRAW_SECONDS = 0.2
+
+# Begins a bar, with its text and its number of steps; gives what advances it.
+Stage = Callable[[str, int], Callable[..., None]]
 
 
 def run_benchmark(config: BenchConfig) -> Benchmark:
@@ -61,121 +67,182 @@ def run_benchmark(config: BenchConfig) -> Benchmark:
     machine = describe_machine()
     _check_output(config.output)
     subjects = open_subjects(config, threads=config.threads[0])
-    sessions = [subject.session for subject in subjects]
-    task = _common_task(sessions)
-    data = _read_data(config, sessions[0])
-    references = _references(data, task)
-    _check_lengths(sessions, data, max(config.sequence_lengths))
+    labelled = read_labelled(config, [subject.session for subject in subjects])
+    _check_lengths(config, subjects)
+    versions = {name: importlib.metadata.version(name) for name in _PACKAGES}
+    versions["onnxruntime"] = subjects[0].session.runtime_version
     with _progress() as progress:
-
-        def stage(description: str, total: int) -> Callable[..., None]:
-            bar = progress.add_task(description, total=total)
-            return lambda count=1: progress.advance(bar, count)
-
-        advance = stage("sizes", len(sessions))
-        sizes = []
-        for session in sessions:
-            sizes.append(measure_size(session.directory))
-            advance()
-        startups = measure_startups(
-            config.models,
-            threads=sessions[0].threads,
-            batch_size=config.batch_sizes[0],
-            sequence_length=config.sequence_lengths[0],
-            random=Random(config.seed),
-            advance=stage("load time and memory", PROCESSES * len(sessions)),
+        stage = _stages(progress)
+        models = _measure_models(config, subjects, labelled, stage)
+        cells = _measure_cells(
+            config, subjects, None if labelled is None else labelled.texts, stage
         )
-        lengths = token_lengths(sessions[0], data)
-        texts = len(data) + 2 * texts_compared(len(data))
-        advance = stage("quality", texts * len(subjects))
-        qualities: list[Quality] = []
-        for subject in subjects:
-            qualities.append(
-                measure_quality(
-                    subject,
-                    data,
-                    references,
-                    task,
-                    lengths=lengths,
-                    first=qualities[0].predictions if qualities else None,
-                    bootstrap_samples=config.bootstrap_samples,
-                    seed=config.seed,
-                    advance=advance,
-                )
-            )
-        cells = len(config.batch_sizes) * len(config.sequence_lengths)
-        timings, cells_measured = time_grid(
-            sessions,
-            data.texts,
-            batch_sizes=config.batch_sizes,
-            sequence_lengths=config.sequence_lengths,
-            warmup=config.warmup,
-            repetitions=config.repetitions,
-            bootstrap_samples=config.bootstrap_samples,
-            seed=config.seed,
-            advance=stage("latency", cells * config.repetitions),
-        )
-        profiles = _profile(config, sessions, stage)
     return Benchmark(
         smp_pipeline_version=__version__,
         created=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         machine=machine,
-        versions={name: importlib.metadata.version(name) for name in _PACKAGES}
-        | {"onnxruntime": sessions[0].runtime_version},
-        task=task,
-        data=_describe_data(data, references),
+        versions=versions,
+        task=None if labelled is None else labelled.task,
+        data=None if labelled is None else labelled.describe(),
         settings=to_json(config),
-        cells=cells_measured,
+        cells=tuple(measured for measured, _ in cells),
         models=tuple(
-            ModelResult(
-                name=subjects[index].name,
-                source=subjects[index].source,
-                engine=subjects[index].engine,
-                provider=subjects[index].provider,
-                export=ExportFacts(
-                    session.manifest.format,
-                    session.manifest.method,
-                    session.manifest.density,
-                    session.manifest.base_model.id,
-                    session.manifest.densities,
-                ),
-                model_sha256=session.manifest.model_sha256,
-                tokenizer_sha256=sha256_file(session.directory / TOKENIZER_FILE),
-                size=sizes[index],
-                startup=startups[index],
-                quality=qualities[index],
-                timings=timings[index],
-                profile=profiles[index],
-            )
-            for index, session in enumerate(sessions)
+            replace(model, timings=tuple(timings[index] for _, timings in cells))
+            for index, model in enumerate(models)
         ),
     )
 
 
+def _measure_models(
+    config: BenchConfig, subjects: Sequence[Subject], labelled: Labelled | None, stage: Stage
+) -> list[ModelResult]:
+    """All but the timings: size, load time, memory, quality and time by operator."""
+    sessions = [subject.session for subject in subjects]
+    advance = stage("sizes", len(sessions))
+    sizes = []
+    for session in sessions:
+        sizes.append(measure_size(session.directory))
+        advance()
+    startups = measure_startups(
+        config.models,
+        threads=sessions[0].threads,
+        batch_size=config.batch_sizes[0],
+        sequence_length=config.sequence_lengths[0],
+        random=Random(config.seed),
+        advance=stage("load time and memory", PROCESSES * len(sessions)),
+    )
+    qualities: list[Quality | None] = [None] * len(sessions)
+    if labelled is not None:
+        lengths = token_lengths(sessions[0], labelled.texts)
+        rows = len(labelled.texts)
+        advance = stage("quality", (rows + 2 * texts_compared(rows)) * len(subjects))
+        for index, subject in enumerate(subjects):
+            first = qualities[0]
+            qualities[index] = measure_quality(
+                subject,
+                labelled.texts,
+                labelled.references,
+                labelled.task,
+                lengths=lengths,
+                first=None if first is None else first.predictions,
+                bootstrap_samples=config.bootstrap_samples,
+                seed=config.seed,
+                advance=advance,
+            )
+    profiles = _profile(config, sessions, stage)
+    return [
+        ModelResult(
+            name=subject.name,
+            source=subject.source,
+            engine=subject.engine,
+            provider=subject.provider,
+            export=_export_facts(subject.session),
+            model_sha256=subject.session.manifest.model_sha256,
+            tokenizer_sha256=sha256_file(subject.session.directory / TOKENIZER_FILE),
+            size=sizes[index],
+            startup=startups[index],
+            quality=qualities[index],
+            timings=(),
+            profile=profiles[index],
+        )
+        for index, subject in enumerate(subjects)
+    ]
+
+
+def _export_facts(session: Session) -> ExportFacts:
+    manifest = session.manifest
+    return ExportFacts(
+        manifest.format,
+        manifest.method,
+        manifest.density,
+        manifest.base_model.id,
+        manifest.densities,
+    )
+
+
 def _profile(
-    config: BenchConfig,
-    sessions: Sequence[Session],
-    stage: Callable[[str, int], Callable[..., None]],
+    config: BenchConfig, sessions: Sequence[Session], stage: Stage
 ) -> list[OperatorProfile | None]:
     """Kernels and time by operator in the grid's first cell, of the models that are to have it."""
     wanted = [config.profile or session.manifest.format == "engine" for session in sessions]
+    profiles: list[OperatorProfile | None] = [None] * len(sessions)
     if not any(wanted):
-        return [None] * len(sessions)
+        return profiles
     advance = stage("time by operator", sum(wanted))
-    profiles: list[OperatorProfile | None] = []
-    for session, is_wanted in zip(sessions, wanted, strict=True):
-        profiles.append(
-            measure_operators(
+    for index, session in enumerate(sessions):
+        if wanted[index]:
+            profiles[index] = measure_operators(
                 session.directory,
                 threads=session.threads,
                 batch_size=config.batch_sizes[0],
                 sequence_length=config.sequence_lengths[0],
             )
-            if is_wanted
-            else None
-        )
-        advance(int(is_wanted))
+            advance()
     return profiles
+
+
+def _measure_cells(
+    config: BenchConfig, subjects: list[Subject], texts: LabelledText | None, stage: Stage
+) -> list[tuple[MeasuredCell, list[Timing]]]:
+    """Time all models in all cells.
+
+    Args:
+        config: the configuration.
+        subjects: opened for the first thread count; closed for the next ones.
+        texts: of the data file, if there is one.
+        stage: begins a bar.
+    """
+    rows = 0 if texts is None else len(texts)
+    plan = {
+        threads: plan_cells(config, threads=threads, rows=rows)
+        for threads in (count or usable_cores() for count in config.threads)
+    }
+    advance = stage("latency", sum(map(len, plan.values())) * config.repetitions)
+    only_first = replace(config, models=config.models[:1], providers=config.providers[:1], peers=())
+    random = Random(config.seed)
+    meter = find_energy_meter()
+    measured = []
+    for index, (threads, cells) in enumerate(plan.items()):
+        if index:
+            subjects += open_subjects(config, threads=threads)
+        control = open_subjects(only_first, threads=threads)
+        for cell in cells:
+            measured.append(
+                measure_cell(
+                    cell,
+                    subjects,
+                    control[0],
+                    texts,
+                    config,
+                    meter=meter,
+                    random=random,
+                    advance=advance,
+                )
+            )
+        subjects.clear()  # before those of the next count come
+        control.clear()
+        gc.collect()
+    return measured
+
+
+def _stages(progress: Progress) -> Stage:
+    """Bars that are drawn between two steps only: a thread that draws would disturb the timing."""
+    drawn_at = time.monotonic()
+
+    def stage(description: str, total: int) -> Callable[..., None]:
+        bar = progress.add_task(description, total=total)
+        progress.refresh()
+
+        def advance(count: int = 1) -> None:
+            nonlocal drawn_at
+            progress.advance(bar, count)
+            if time.monotonic() - drawn_at >= _REDRAW_SECONDS or progress.finished:
+                progress.refresh()
+                drawn_at = time.monotonic()
+
+        return advance
+
+    return stage
 
 
 def _progress() -> Progress:
@@ -187,6 +254,7 @@ def _progress() -> Progress:
         TimeRemainingColumn(),
         console=console,
         disable=not console.is_terminal,
+        auto_refresh=False,
     )
 
 
@@ -199,74 +267,15 @@ def _check_output(output: Path) -> None:
         raise ConfigurationError(f"--output {output}: {parent} is no directory that you may write")
 
 
-def _common_task(sessions: Sequence[Session]) -> BenchmarkTask:
-    first = sessions[0]
-    task = first.manifest.task
-    for session in sessions[1:]:
-        other = session.manifest.task
-        if (other.kind, other.labels) != (task.kind, task.labels):
-            raise DataError(
-                f"{first.directory} and {session.directory} do not predict the same: "
-                f"{task.kind} of {', '.join(task.labels) or 'a number'} against "
-                f"{other.kind} of {', '.join(other.labels) or 'a number'}; bench them apart"
-            )
-    if task.metric not in METRICS:
-        raise ArtifactError(
-            f"{first.directory}: unknown metric {task.metric!r} in the manifest; "
-            f"known are {', '.join(METRICS)}; export the model again"
-        )
-    return BenchmarkTask(task.kind, task.labels, task.metric)
-
-
-def _read_data(config: BenchConfig, first: Session) -> LabelledText:
-    task = first.manifest.task
-    pair_column = config.text_pair_column or task.text_pair_column
-    assert config.validation_file is not None
-    data = read_labelled_text(
-        config.validation_file,
-        flag=_FLAG,
-        text_column=config.text_column or task.text_column,
-        text_pair_column=pair_column,
-        label_column=config.label_column or task.label_column,
-    )
-    if pair_column is None:  # the reader would take a usual partner; the model had none
-        data = dataclasses.replace(data, pairs=None, text_pair_column=None)
-    return data if config.max_samples is None else data.head(config.max_samples)
-
-
-def _references(data: LabelledText, task: BenchmarkTask) -> Sequence[int | float]:
-    if task.kind == "regression":
-        return numeric_labels(data, flag=_FLAG)
-    return encode_labels(data, task.labels, flag=_FLAG)
-
-
-def _check_lengths(sessions: Sequence[Session], data: LabelledText, longest: int) -> None:
+def _check_lengths(config: BenchConfig, subjects: Sequence[Subject]) -> None:
     """Find out before the long part whether every model takes the longest sequence."""
-    for session in sessions:
+    lengths = config.sequence_lengths
+    longest = max(lengths) if "grid" in config.scenarios else lengths[0]
+    for subject in subjects:
         try:
-            session.run(fixed_length_inputs(session, data.texts, 1, longest))
+            subject.run(made_up_inputs(subject.session, 1, longest))
         except ArtifactError as error:
             raise ConfigurationError(
-                f"--sequence-lengths {longest} is more than {session.directory} takes; "
+                f"--sequence-lengths {longest} is more than {subject.source} takes; "
                 "give shorter ones"
             ) from error
-
-
-def _describe_data(data: LabelledText, references: Sequence[int | float]) -> BenchmarkData:
-    pairs: Sequence[str | None] = [None] * len(data) if data.pairs is None else data.pairs
-    return BenchmarkData(
-        source=data.source,
-        sha256=sha256_file(Path(data.source)),
-        rows=len(data),
-        text_column=data.text_column,
-        text_pair_column=data.text_pair_column,
-        label_column=data.label_column,
-        example_ids=tuple(map(example_id, data.texts, pairs)),
-        references=tuple(references),
-    )
-
-
-def example_id(text: str, pair: str | None) -> str:
-    """The id by which predictions of two benchmarks are paired: 16 hexadecimal digits."""
-    whole = text if pair is None else f"{text}\0{pair}"
-    return hashlib.sha256(whole.encode("utf-8", "surrogatepass")).hexdigest()[:_ID_DIGITS]

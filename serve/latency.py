@@ -1,179 +1,221 @@
-"""Latency over a grid of batch sizes and sequence lengths, models timed in turn."""
+"""Timing of a benchmark's cells: all models in turn, and what their runs say."""
 
+import gc
 import time
-from collections.abc import Callable, Mapping, Sequence
-from itertools import product
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
 from random import Random
 
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.artifacts.benchmark import (
-    Cell,
-    MeasuredCell,
-    Steadiness,
-    Timing,
-    TimingSummary,
-)
+from pipeline.artifacts.benchmark import Cell, Estimate, MeasuredCell, Timing, TimingSummary
 from pipeline.bootstrap import median_estimate, ratio_estimate
-from serve.session import Session
+from pipeline.config import BenchConfig
+from pipeline.data import LabelledText
+from pipeline.energy import EnergyMeter
+from serve.cpu_use import CpuUse, cores_of_others
+from serve.energy import joules_per_text
+from serve.scenarios import Run, make_runs
+from serve.steadiness import Surroundings, judge_steadiness, widen
+from serve.subjects import Inputs, Subject
+from serve.warmup import warm_up
 
-__all__ = [
-    "DRIFT_LIMIT",
-    "VARIATION_LIMIT",
-    "fixed_length_inputs",
-    "judge_noise",
-    "summarise_cell",
-    "time_cell",
-    "time_grid",
-]
+__all__ = ["TimedModel", "measure_cell", "summarise_runs", "time_turn"]
 
-# Beyond either limit a cell is called noisy; a convention of ours, see docs/bench.md.
-VARIATION_LIMIT = 0.10
-DRIFT_LIMIT = 0.05
-
-Inputs = Mapping[str, NDArray[np.int64]]
+_clock_ns = time.perf_counter_ns
 
 
-def fixed_length_inputs(
-    session: Session, texts: Sequence[str], batch_size: int, sequence_length: int
-) -> dict[str, NDArray[np.int64]]:
-    """Inputs of exactly the given shape, without padding, from real texts.
+@dataclass(frozen=True)
+class TimedModel:
+    """A model and the inputs of its runs in one cell.
 
-    The token ids of the texts are strung together, special tokens included, repeated as often as
-    is needed, and cut into rows.
-
-    Returns:
-        input name -> int64 [batch_size, sequence_length].
+    Attributes:
+        run_batch: runs the model on one batch.
+        runs: run number i has the inputs ``runs[i]``, from the start again after the last.
     """
-    needed = batch_size * sequence_length
-    stream: list[int] = []
-    for encoding in session.encode(texts[:needed]):
-        stream += encoding.ids
-        if len(stream) >= needed:
-            break
-    ids = np.resize(np.array(stream, dtype=np.int64), (batch_size, sequence_length))
-    inputs = {name: np.zeros_like(ids) for name in session.manifest.inputs}
-    inputs["input_ids"] = ids
-    if "attention_mask" in inputs:
-        inputs["attention_mask"] = np.ones_like(ids)
-    return inputs
+
+    run_batch: Callable[[Inputs], object]
+    runs: Sequence[Run]
+
+    def __call__(self, number: int) -> None:
+        """Do one run, all its batches."""
+        for batch in self.runs[number % len(self.runs)]:
+            self.run_batch(batch)
 
 
-def time_grid(
-    sessions: Sequence[Session],
-    texts: Sequence[str],
+def measure_cell(
+    cell: Cell,
+    subjects: Sequence[Subject],
+    control: Subject,
+    data: LabelledText | None,
+    config: BenchConfig,
     *,
-    batch_sizes: Sequence[int],
-    sequence_lengths: Sequence[int],
-    warmup: int,
-    repetitions: int,
-    bootstrap_samples: int,
-    seed: int,
+    meter: EnergyMeter | None,
+    random: Random,
     advance: Callable[[], None],
-) -> tuple[list[tuple[Timing, ...]], tuple[MeasuredCell, ...]]:
-    """Time every model in every cell of the grid.
+) -> tuple[MeasuredCell, list[Timing]]:
+    """Time all models in one cell.
 
     Args:
-        sessions: the models; ratios are to the first.
-        texts: real texts to draw tokens from.
-        batch_sizes: texts a run.
-        sequence_lengths: tokens a text.
-        warmup: untimed runs of each model in each cell.
-        repetitions: timed runs of each model in each cell.
-        bootstrap_samples: behind each interval.
-        seed: of the order of the runs and of the bootstrap.
+        cell: what a run is.
+        subjects: the models; ratios are to the first.
+        control: a second copy of the first model.
+        data: the texts, if there are any.
+        config: the configuration: repetitions, warm-up, bootstrap and seed.
+        meter: of energy, if the machine has one.
+        random: source of the order of the runs.
         advance: called after every repetition.
 
     Returns:
-        The cells of each model, and one verdict on noise a cell.
+        The cell with its verdict, and one entry a subject.
     """
-    random = Random(seed)
-    by_model: list[list[Timing]] = [[] for _ in sessions]
-    measured = []
-    for batch_size, sequence_length in product(batch_sizes, sequence_lengths):
-        shape = (batch_size, sequence_length)
-        inputs = [fixed_length_inputs(session, texts, *shape) for session in sessions]
-        latencies_ms = time_cell(sessions, inputs, warmup, repetitions, random, advance)
-        cell = Cell("grid", batch_size, batch_size, sequence_length, sessions[0].threads)
-        measured.append(MeasuredCell(cell, judge_noise(latencies_ms[0])))
-        for model, timings in enumerate(by_model):
-            timings.append(
-                summarise_cell(
-                    cell,
-                    latencies_ms[model],
-                    latencies_ms[0],
-                    bootstrap_samples=bootstrap_samples,
-                    seed=seed,
-                )
+    repetitions, seed = config.repetitions, config.seed
+    models = [
+        TimedModel(
+            subject.run,
+            make_runs(cell, subject.session, data, repetitions=repetitions, seed=seed),
+        )
+        for subject in subjects
+    ]
+    tokens = np.resize([_tokens(run) for run in models[0].runs], repetitions)
+    latencies_ms, surroundings = _time_models(
+        cell,
+        [*models, TimedModel(control.run, models[0].runs)],
+        longest=int(tokens.argmax()),
+        config=config,
+        random=random,
+        advance=advance,
+    )
+    steadiness = judge_steadiness(
+        latencies_ms[0],
+        latencies_ms[-1],
+        tokens,
+        surroundings,
+        bootstrap_samples=config.bootstrap_samples,
+        seed=seed,
+    )
+    summaries: list[TimingSummary | None] = [None] * len(models)
+    if steadiness.verdict != "unusable":
+        joules: list[float | None] = [None] * len(models)
+        if meter is not None:
+            medians_ms = np.median(latencies_ms, axis=1).tolist()[:-1]
+            runs = len(models[0].runs)
+            joules = joules_per_text(
+                meter, models, medians_ms, runs=runs, texts=cell.texts, random=random
             )
-    return [tuple(timings) for timings in by_model], tuple(measured)
+        for index in range(len(models)):
+            summaries[index] = summarise_runs(
+                cell.texts,
+                latencies_ms[index],
+                latencies_ms[0],
+                # The first model takes exactly its own time: nothing to widen.
+                control=steadiness.control if index else None,
+                joules_per_text=joules[index],
+                bootstrap_samples=config.bootstrap_samples,
+                seed=seed,
+            )
+    timings = [
+        Timing(tuple(latencies_ms[index].tolist()), summary)
+        for index, summary in enumerate(summaries)
+    ]
+    return MeasuredCell(cell, steadiness), timings
 
 
-def time_cell(
-    sessions: Sequence[Session],
-    inputs: Sequence[Inputs],
-    warmup: int,
-    repetitions: int,
+def _tokens(run: Run) -> int:
+    return sum(batch["input_ids"].size for batch in run)
+
+
+def _time_models(
+    cell: Cell,
+    models: Sequence[Callable[[int], None]],
+    *,
+    longest: int,
+    config: BenchConfig,
     random: Random,
     advance: Callable[[], None],
+) -> tuple[NDArray[np.float64], Surroundings]:
+    """Warm up, then run every model once a repetition.
+
+    Returns:
+        Milliseconds, [models, repetitions], and what was seen meanwhile.
+    """
+    latencies_ms = np.empty((len(models), config.repetitions))
+    with _no_garbage_collection():
+        warm = warm_up(
+            lambda number: time_turn(models, number, random), least=config.warmup, longest=longest
+        )
+        before = CpuUse.now()
+        for repetition in range(config.repetitions):
+            latencies_ms[:, repetition] = time_turn(models, repetition, random)
+            advance()
+        after = CpuUse.now()
+    seen = Surroundings(warm, cell.threads, after.cores, cores_of_others(before, after))
+    return latencies_ms, seen
+
+
+def time_turn(
+    models: Sequence[Callable[[int], None]], number: int, random: Random
 ) -> NDArray[np.float64]:
-    """Run all models once a repetition, each time in a new random order.
+    """Run all models once on their inputs of that number, in a new random order.
 
     Whatever slows the machine down for a while then hurts all models alike, and none always runs
     after the same other one.
 
     Returns:
-        Milliseconds, [models, repetitions].
+        Milliseconds, [models].
     """
-    order = list(range(len(sessions)))
-    for _ in range(warmup):
-        for index in order:
-            sessions[index].run(inputs[index])
-    latencies_ms = np.empty((len(sessions), repetitions))
-    for repetition in range(repetitions):
-        random.shuffle(order)
-        for index in order:
-            start = time.perf_counter_ns()
-            sessions[index].run(inputs[index])
-            latencies_ms[index, repetition] = (time.perf_counter_ns() - start) / 1e6
-        advance()
+    order = list(range(len(models)))
+    random.shuffle(order)
+    latencies_ms = np.empty(len(models))
+    for index in order:
+        start_ns = _clock_ns()
+        models[index](number)
+        latencies_ms[index] = (_clock_ns() - start_ns) / 1e6
     return latencies_ms
 
 
-def judge_noise(latencies_ms: NDArray[np.float64]) -> Steadiness:
-    """Judge how steady the machine was from one model's runs, [repetitions], in their order."""
-    half = len(latencies_ms) // 2
-    variation = float(np.std(latencies_ms) / np.mean(latencies_ms))
-    drift = float(np.median(latencies_ms[-half:]) / np.median(latencies_ms[:half])) - 1.0
-    noisy = variation > VARIATION_LIMIT or abs(drift) > DRIFT_LIMIT
-    return Steadiness(variation, drift, None, True, "noisy" if noisy else "steady", ())
+@contextmanager
+def _no_garbage_collection() -> Iterator[None]:
+    """Keep Python's collector out of the timed runs, as timeit does."""
+    was_enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_enabled:
+            gc.enable()
 
 
-def summarise_cell(
-    cell: Cell,
+def summarise_runs(
+    texts: int,
     latencies_ms: NDArray[np.float64],
     first_ms: NDArray[np.float64],
     *,
+    control: Estimate | None,
+    joules_per_text: float | None,
     bootstrap_samples: int,
     seed: int,
-) -> Timing:
+) -> TimingSummary:
     """Percentiles, throughput and the ratio to the first model of one cell.
 
     Args:
-        cell: what a run is.
+        texts: texts a run.
         latencies_ms: the model's runs, [repetitions].
         first_ms: the first model's runs of the same repetitions, [repetitions].
+        control: how far two equal models were apart, by which the ratio's interval is widened.
+        joules_per_text: energy of a text, where it was measured.
         bootstrap_samples: behind each interval.
         seed: of the bootstrap.
     """
     p90_ms, p99_ms = np.percentile(latencies_ms, (90.0, 99.0))
-    summary = TimingSummary(
+    ratio = ratio_estimate(latencies_ms, first_ms, samples=bootstrap_samples, seed=seed)
+    return TimingSummary(
         p50_ms=median_estimate(latencies_ms, samples=bootstrap_samples, seed=seed),
         p90_ms=float(p90_ms),
         p99_ms=float(p99_ms),
-        texts_per_second=float(cell.texts * latencies_ms.size / (latencies_ms.sum() / 1000.0)),
-        ratio=ratio_estimate(latencies_ms, first_ms, samples=bootstrap_samples, seed=seed),
-        joules_per_text=None,
+        texts_per_second=float(texts * latencies_ms.size / (latencies_ms.sum() / 1000.0)),
+        ratio=ratio if control is None else widen(ratio, control),
+        joules_per_text=joules_per_text,
     )
-    return Timing(tuple(latencies_ms.tolist()), summary)

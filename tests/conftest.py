@@ -6,6 +6,7 @@ import os
 import random
 import shutil
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -239,30 +240,57 @@ def make_model() -> Callable[..., Path]:
     return make
 
 
+@contextmanager
+def made_up_clock() -> Iterator[None]:
+    """Every timed run takes about a millisecond, and nobody else uses the machine."""
+    generator = random.Random(0)
+    now_ns = 0
+
+    def clock_ns() -> int:
+        nonlocal now_ns
+        now_ns += round(1e6 * generator.uniform(0.99, 1.01))
+        return now_ns
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("serve.latency._clock_ns", clock_ns)
+        patch.setattr("serve.latency.cores_of_others", lambda before, after: 0.0)
+        yield
+
+
+@pytest.fixture
+def quiet_machine() -> Iterator[None]:
+    """For tests that must not depend on how quiet the machine is."""
+    with made_up_clock():
+        yield
+
+
 @pytest.fixture(scope="session")
 def benchmark(
     make_model: Callable[..., Path],
     reviews: tuple[Path, Path],
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Benchmark:
-    """A benchmark of two models, right and inverted, over the validation reviews."""
+    """A benchmark of two models, right and inverted, over the validation reviews.
+
+    All is real but the clock: two steady cells, whatever else the machine does.
+    """
     from pipeline.config import BenchConfig
     from serve.bench import run_benchmark
 
     directory = tmp_path_factory.mktemp("models")
     models = (make_model(directory / "right"), make_model(directory / "inverted", scale=-1.0))
-    return run_benchmark(
-        BenchConfig(
-            models=models,
-            validation_file=reviews[1],
-            output=directory / "bench.json",
-            batch_sizes=(1, 4),
-            sequence_lengths=(16,),
-            repetitions=5,
-            threads=(1,),
-            bootstrap_samples=100,
-        )
+    config = BenchConfig(
+        models=models,
+        validation_file=reviews[1],
+        output=directory / "bench.json",
+        batch_sizes=(1, 4),
+        sequence_lengths=(16,),
+        repetitions=5,
+        threads=(1,),
+        bootstrap_samples=100,
     )
+    with made_up_clock():
+        return run_benchmark(config)
 
 
 @pytest.fixture(scope="session")

@@ -131,3 +131,9 @@ class BenchConfig:
             if not values or len(set(values)) != len(values):
                 flag = "--" + name.replace("_", "-")
                 raise ConfigurationError(f"{flag} must be one or more different values")
+        own_lengths = [scenario for scenario in self.scenarios if scenario != "grid"]
+        if own_lengths and self.validation_file is None:
+            raise ConfigurationError(
+                f"--scenarios {own_lengths[0]} takes the texts of a data file; give "
+                "--validation-file, or --scenarios grid"
+            )

@@ -1,5 +1,6 @@
 import csv
 import hashlib
+import weakref
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,19 +12,21 @@ from pipeline.artifacts.benchmark import Benchmark, read_benchmark, write_benchm
 from pipeline.artifacts.files import sha256_file
 from pipeline.config import BenchConfig
 from pipeline.errors import ConfigurationError, DataError, PipelineError
-from serve.bench import example_id, run_benchmark
+from pipeline.machine import usable_cores
+from serve.bench import run_benchmark
+from serve.subjects import open_subjects
 
 MakeModel = Callable[..., Path]
 
 
-def run(models: list[Path], validation_file: Path, **changes: Any) -> Benchmark:
+def run(models: list[Path], validation_file: Path | None, **changes: Any) -> Benchmark:
     """The quickest benchmark there is."""
     settings: dict[str, Any] = {
         "batch_sizes": (1,),
         "sequence_lengths": (8,),
         "repetitions": 3,
         "warmup": 1,
-        "threads": 1,
+        "threads": (1,),
         "bootstrap_samples": 100,
     }
     return run_benchmark(
@@ -32,8 +35,8 @@ def run(models: list[Path], validation_file: Path, **changes: Any) -> Benchmark:
 
 
 @pytest.fixture
-def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    """One process for load time and memory, in tests of something else."""
+def quick(monkeypatch: pytest.MonkeyPatch, quiet_machine: None) -> None:
+    """One process for load time and memory, and a made-up clock, in tests of something else."""
     monkeypatch.setattr("serve.startup.PROCESSES", 1)
 
 
@@ -48,24 +51,30 @@ def test_a_right_and_an_inverted_model_are_told_apart(
 ) -> None:
     right, inverted = benchmark.models
     assert (right.name, inverted.name) == ("right", "inverted")
-    assert right.metrics["accuracy"].value == 1.0
-    assert right.metrics["matthews"].value == pytest.approx(1.0)
-    assert inverted.metrics["accuracy"].value == 0.0
-    assert list(right.metrics) == ["accuracy", "f1", "matthews"]
+    assert right.quality is not None
+    assert inverted.quality is not None
+    assert benchmark.data is not None
+    assert right.quality.metrics["accuracy"].value == 1.0
+    assert right.quality.metrics["matthews"].value == pytest.approx(1.0)
+    assert inverted.quality.metrics["accuracy"].value == 0.0
+    assert list(right.quality.metrics) == ["accuracy", "f1", "matthews"]
     assert benchmark.data.sha256 == sha256_file(reviews[1])
     assert benchmark.data.rows == 48
-    assert right.predictions.labels == benchmark.data.references
+    assert right.quality.predictions.labels == benchmark.data.references
     np.testing.assert_array_equal(
-        np.array(inverted.predictions.logits), -np.array(right.predictions.logits)
+        np.array(inverted.quality.predictions.logits), -np.array(right.quality.predictions.logits)
     )
 
 
 def test_the_conditions_are_recorded(benchmark: Benchmark) -> None:
     assert set(benchmark.versions) == {"smp-pipeline", "onnxruntime", "numpy", "tokenizers"}
-    assert benchmark.threads == 1
+    assert [measured.cell.threads for measured in benchmark.cells] == [1, 1]
+    assert benchmark.machine.processor.affinity is None or benchmark.machine.processor.affinity
     assert benchmark.settings["repetitions"] == 5
-    assert [len(cell.latencies_ms) for cell in benchmark.models[1].latency] == [5, 5]
-    assert {cell.ratio.value for cell in benchmark.models[0].latency} == {1.0}
+    assert [len(timing.latencies_ms) for timing in benchmark.models[1].timings] == [5, 5]
+    summaries = [timing.summary for timing in benchmark.models[0].timings]
+    assert [(s.ratio.low, s.ratio.high) for s in summaries if s] == [(1.0, 1.0), (1.0, 1.0)]
+    assert {measured.steadiness.verdict for measured in benchmark.cells} == {"steady"}
 
 
 def test_what_is_written_reads_back_equal(benchmark: Benchmark, tmp_path: Path) -> None:
@@ -82,7 +91,7 @@ def test_the_same_directory_may_be_given_twice(
     result = run([model, model, other], reviews[1], max_samples=5)
     names = [str(model), f"{model} (2)", str(other)]
     assert [entry.name for entry in result.models] == names
-    assert result.models[0].predictions == result.models[1].predictions
+    assert result.models[0].quality.predictions == result.models[1].quality.predictions
     assert result.data.rows == 5
 
 
@@ -95,7 +104,7 @@ def test_columns_are_the_models_unless_given(make_model: MakeModel, tmp_path: Pa
     with pytest.raises(DataError, match=r"expected column 'text'.*--text-column"):
         run([model], other_names)
     result = run([model], other_names, text_column="review", label_column="verdict")
-    assert result.models[0].metrics["accuracy"].value == 1.0
+    assert result.models[0].quality.metrics["accuracy"].value == 1.0
     assert (result.data.text_column, result.data.label_column) == ("review", "verdict")
 
 
@@ -107,11 +116,11 @@ def test_a_model_of_single_texts_never_gets_a_usual_partner_column(
     data = write_rows(tmp_path / "pairs.csv", *rows)
     single = run([make_model(tmp_path / "single")], data, text_column="sentence1")
     assert single.data.text_pair_column is None
-    assert single.models[0].metrics["accuracy"].value == 1.0
+    assert single.models[0].quality.metrics["accuracy"].value == 1.0
     # With the second text, which this graph counts twice, both examples turn over.
     pairs = make_model(tmp_path / "pairs", text_pair_column="sentence2")
     double = run([pairs], data, text_column="sentence1")
-    assert double.models[0].metrics["accuracy"].value == 0.0
+    assert double.models[0].quality.metrics["accuracy"].value == 0.0
     assert double.data.example_ids[0] == hashlib.sha256(b"good\0bad").hexdigest()[:16]
 
 
@@ -131,10 +140,10 @@ def test_regression(make_model: MakeModel, tmp_path: Path) -> None:
     model = make_model(tmp_path / "model", labels=(), metric="spearman")
     rows = [("text", "label"), ("good good", 2.5), ("film", 0.25), ("bad", -1), ("good", 0.5)]
     result = run([model], write_rows(tmp_path / "numbers.csv", *rows))
-    assert list(result.models[0].metrics) == ["spearman", "pearson"]
-    assert result.models[0].metrics["spearman"].value == pytest.approx(1.0)
-    assert result.models[0].predictions.labels == ()
-    assert result.models[0].predictions.logits == ((2.0,), (0.0,), (-1.0,), (1.0,))
+    assert list(result.models[0].quality.metrics) == ["spearman", "pearson"]
+    assert result.models[0].quality.metrics["spearman"].value == pytest.approx(1.0)
+    assert result.models[0].quality.predictions.labels == ()
+    assert result.models[0].quality.predictions.logits == ((2.0,), (0.0,), (-1.0,), (1.0,))
     write_benchmark(tmp_path / "bench.json", result)
     assert read_benchmark(tmp_path / "bench.json") == result
 
@@ -144,7 +153,7 @@ def test_cut_texts_are_counted(make_model: MakeModel, tmp_path: Path) -> None:
     model = make_model(tmp_path / "model", max_length=6)
     rows = [("text", "label"), ("good " * 4, 1), ("bad " * 5, 0), ("bad " * 50, 0)]
     result = run([model], write_rows(tmp_path / "long.csv", *rows))
-    assert result.models[0].truncated == 2
+    assert result.models[0].quality.truncated == 2
 
 
 @pytest.mark.usefixtures("quick")
@@ -189,38 +198,97 @@ def test_an_output_that_cannot_be_written_is_refused_at_once(
         run([make_model(tmp_path / "model")], reviews[1], output=tmp_path / name)
 
 
-@pytest.mark.parametrize(
-    ("changes", "message"),
-    [
-        ({"output": Path("bench.md")}, r"--output must end in \.json"),
-        ({"batch_sizes": (1, 1)}, "--batch-sizes must be one or more different"),
-        ({"sequence_lengths": ()}, "--sequence-lengths must be one or more different"),
-        ({"models": ()}, "at least one model"),
-    ],
-)
-def test_configurations_that_cannot_work(changes: dict[str, Any], message: str) -> None:
-    settings: dict[str, Any] = {"models": (Path("m"),), "validation_file": Path("v.csv")}
-    with pytest.raises(ConfigurationError, match=message):
-        BenchConfig(**settings | changes)
-
-
 def test_bench_leaves_its_output_to_the_caller(
     benchmark: Benchmark, reviews: tuple[Path, Path]
 ) -> None:
     assert not Path(str(benchmark.settings["output"])).exists()
 
 
-def test_example_ids_depend_on_both_texts() -> None:
-    ids = {
-        example_id("a", None),
-        example_id("a", "b"),
-        example_id("ab", None),
-        example_id("b", "a"),
-    }
-    assert len(ids) == 4
-    assert all(len(text) == 16 and int(text, 16) >= 0 for text in ids)
-
-
 def test_a_missing_model_directory_is_one_line(reviews: tuple[Path, Path], tmp_path: Path) -> None:
     with pytest.raises(PipelineError, match="is no model directory"):
         run([tmp_path / "absent"], reviews[1])
+
+
+SCENARIOS = ("grid", "single-stream", "multi-stream", "offline")
+
+
+@pytest.mark.usefixtures("quick")
+def test_every_scenario_is_timed_with_every_thread_count(
+    make_model: MakeModel, reviews: tuple[Path, Path], tmp_path: Path
+) -> None:
+    models = [make_model(tmp_path / "one"), make_model(tmp_path / "two", max_length=6)]
+    result = run(models, reviews[1], scenarios=SCENARIOS, threads=(2, 1), max_samples=20)
+    cells = [measured.cell for measured in result.cells]
+    assert [cell.name for cell in cells] == [
+        "1 text of 8 tokens, 2 threads",
+        "single-stream, 1 text, 2 threads",
+        "multi-stream, 8 texts, 2 threads",
+        "offline, 20 texts, 2 threads",
+        "1 text of 8 tokens, 1 thread",
+        "single-stream, 1 text, 1 thread",
+        "multi-stream, 8 texts, 1 thread",
+        "offline, 20 texts, 1 thread",
+    ]
+    for model in result.models:
+        assert [len(timing.latencies_ms) for timing in model.timings] == [3] * 8
+    write_benchmark(tmp_path / "bench.json", result)
+    assert read_benchmark(tmp_path / "bench.json") == result
+
+
+@pytest.mark.usefixtures("quick")
+def test_the_first_model_is_opened_twice_and_closed_before_the_next_thread_count(
+    make_model: MakeModel,
+    reviews: tuple[Path, Path],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    opened: list[tuple[int, list[str], int]] = []
+    alive: list[weakref.ref[Any]] = []
+
+    def open_and_note(config: BenchConfig, *, threads: int) -> list[Any]:
+        before = sum(reference() is not None for reference in alive)
+        subjects = open_subjects(config, threads=threads)
+        opened.append((threads, [subject.name for subject in subjects], before))
+        alive.extend(weakref.ref(subject.session) for subject in subjects)
+        return subjects
+
+    monkeypatch.setattr("serve.bench.open_subjects", open_and_note)
+    models = [make_model(tmp_path / "one"), make_model(tmp_path / "two")]
+    run(models, reviews[1], threads=(1, 2))
+    assert opened == [
+        (1, ["one", "two"], 0),
+        (1, ["one"], 2),
+        (2, ["one", "two"], 0),
+        (2, ["one"], 2),
+    ]
+
+
+@pytest.mark.usefixtures("quick")
+def test_thread_counts_that_come_to_the_same_are_one_cell(
+    make_model: MakeModel, tmp_path: Path
+) -> None:
+    result = run([make_model(tmp_path / "model")], None, threads=(usable_cores(), 0))
+    assert [measured.cell.threads for measured in result.cells] == [usable_cores()]
+
+
+@pytest.mark.usefixtures("quick")
+def test_without_labelled_texts_size_and_speed_are_measured(
+    make_model: MakeModel, tmp_path: Path
+) -> None:
+    models = [make_model(tmp_path / "one"), make_model(tmp_path / "two", labels=("a", "b"))]
+    result = run(models, None)
+    assert (result.task, result.data) == (None, None)
+    assert [model.quality for model in result.models] == [None, None]
+    assert all(model.timings[0].summary is not None for model in result.models)
+    write_benchmark(tmp_path / "bench.json", result)
+    assert read_benchmark(tmp_path / "bench.json") == result
+
+
+@pytest.mark.usefixtures("quick")
+def test_lengths_of_a_grid_that_is_not_timed_do_not_matter(
+    make_model: MakeModel, reviews: tuple[Path, Path], tmp_path: Path
+) -> None:
+    model = make_model(tmp_path / "model", positions=32)
+    lengths = {"sequence_lengths": (8, 999), "scenarios": ("single-stream",)}
+    result = run([model], reviews[1], max_samples=5, **lengths)
+    assert [measured.cell.scenario for measured in result.cells] == ["single-stream"]

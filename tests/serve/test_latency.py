@@ -6,51 +6,41 @@ from typing import Any
 import numpy as np
 import pytest
 
+from pipeline import energy
+from pipeline.artifacts.benchmark import Cell, Estimate
+from pipeline.config import BenchConfig
 from serve import open_session
-from serve.latency import fixed_length_inputs, judge_noise, summarise_cell, time_cell, time_grid
-
-
-@pytest.mark.parametrize("shape", [(1, 7), (3, 5), (4, 64)])
-def test_inputs_have_the_exact_shape_and_the_ids_of_the_texts(
-    make_model: Callable[..., Path], tmp_path: Path, shape: tuple[int, int]
-) -> None:
-    session = open_session(make_model(tmp_path / "model"), threads=1)
-    texts = ["good film", "the plot was bad"]
-    inputs = fixed_length_inputs(session, texts, *shape)
-    stream = [token for encoding in session.encode(texts) for token in encoding.ids]
-    expected = np.resize(np.array(stream), shape)
-    np.testing.assert_array_equal(inputs["input_ids"], expected)
-    np.testing.assert_array_equal(inputs["attention_mask"], np.ones(shape))
-    np.testing.assert_array_equal(inputs["token_type_ids"], np.zeros(shape))
+from serve.latency import TimedModel, measure_cell, summarise_runs, time_turn
+from serve.subjects import Subject
 
 
 class Recorder:
-    """Stands for a session whose runs are only noted down."""
+    """Stands for a model whose runs are only noted down."""
 
-    def __init__(self, name: str, calls: list[str]) -> None:
+    def __init__(self, name: str, calls: list[tuple[str, int]]) -> None:
         self.name = name
         self.calls = calls
 
-    def run(self, inputs: Any) -> None:
-        self.calls.append(self.name)
+    def __call__(self, number: int) -> None:
+        self.calls.append((self.name, number))
 
 
 def order_of_runs(seed: int) -> list[str]:
-    calls: list[str] = []
-    sessions: Any = [Recorder(name, calls) for name in "abc"]
-    latencies = time_cell(sessions, [{}] * 3, 2, 20, Random(seed), lambda: None)
-    assert latencies.shape == (3, 20)
-    assert (latencies > 0).all()
-    return calls
+    calls: list[tuple[str, int]] = []
+    models = [Recorder(name, calls) for name in "abc"]
+    random = Random(seed)
+    for number in range(20):
+        latencies = time_turn(models, number, random)
+        assert latencies.shape == (3,)
+        assert (latencies > 0).all()
+    assert [number for _, number in calls] == [number for number in range(20) for _ in "abc"]
+    return ["".join(name for name, of in calls if of == number) for number in range(20)]
 
 
-def test_every_repetition_runs_every_model_once_in_a_new_order() -> None:
-    calls = order_of_runs(seed=0)
-    assert sorted(calls[:6]) == list("aabbcc")
-    repetitions = ["".join(calls[start : start + 3]) for start in range(6, len(calls), 3)]
-    assert len(repetitions) == 20
-    assert all(sorted(repetition) == list("abc") for repetition in repetitions)
-    assert len(set(repetitions)) > 1
+def test_every_turn_runs_every_model_once_in_a_new_order() -> None:
+    turns = order_of_runs(seed=0)
+    assert all(sorted(turn) == list("abc") for turn in turns)
+    assert len(set(turns)) > 1
 
 
 def test_the_seed_decides_the_order() -> None:
@@ -58,53 +48,107 @@ def test_the_seed_decides_the_order() -> None:
     assert order_of_runs(seed=1) != order_of_runs(seed=2)
 
 
-def test_steady_runs_are_not_noisy() -> None:
-    noise = judge_noise(1, 8, np.array([10.0, 10.2, 9.9, 10.1, 10.0, 9.8]))
-    assert not noise.noisy
-    assert noise.coefficient_of_variation < 0.05
+def test_a_run_is_all_its_batches_and_after_the_last_run_comes_the_first() -> None:
+    seen: list[Any] = []
+    batches: Any = [[{"a": 1}, {"a": 2}], [{"a": 3}]]
+    model = TimedModel(seen.append, batches)
+    for number in (0, 1, 2):
+        model(number)
+    assert [batch["a"] for batch in seen] == [1, 2, 3, 1, 2]
 
 
-def test_scattered_runs_are_noisy() -> None:
-    noise = judge_noise(1, 8, np.array([10.0, 14.0, 10.0, 14.0, 10.0, 14.0, 10.0, 14.0]))
-    assert noise.noisy
-    assert noise.coefficient_of_variation == pytest.approx(2 / 12)
-    assert noise.drift == pytest.approx(0.0)
-
-
-def test_a_slow_drift_is_noisy_though_the_scatter_is_small() -> None:
-    noise = judge_noise(1, 8, np.linspace(10.0, 11.5, 30))
-    assert noise.coefficient_of_variation < 0.10
-    assert noise.drift == pytest.approx(11.15 / 10.36 - 1, abs=0.01)
-    assert noise.noisy
-
-
-def test_a_cell_has_the_percentiles_and_the_paired_ratio() -> None:
+def test_a_summary_has_the_percentiles_and_the_paired_ratio() -> None:
     first = np.array([10.0, 20.0, 10.0, 20.0, 10.0, 20.0, 10.0])
-    cell = summarise_cell(4, 8, first / 2, first, bootstrap_samples=200, seed=0)
-    assert cell.p50_ms.value == 5.0
-    assert cell.p99_ms <= 10.0
-    assert cell.texts_per_second == pytest.approx(4 * 7 / 0.050)
+    settings: dict[str, Any] = {"bootstrap_samples": 200, "seed": 0, "joules_per_text": 0.5}
+    summary = summarise_runs(4, first / 2, first, control=None, **settings)
+    assert summary.p50_ms.value == 5.0
+    assert summary.p99_ms <= 10.0
+    assert summary.texts_per_second == pytest.approx(4 * 7 / 0.050)
+    assert summary.joules_per_text == 0.5
     # Repetition by repetition the model takes half the time, however noisy the machine.
-    assert (cell.ratio.low, cell.ratio.value, cell.ratio.high) == (0.5, 0.5, 0.5)
-    assert cell.p50_ms.low < cell.p50_ms.high
+    assert (summary.ratio.low, summary.ratio.value, summary.ratio.high) == (0.5, 0.5, 0.5)
+    assert summary.p50_ms.low < summary.p50_ms.high
+    control = Estimate(1.25, 1.2, 1.3)
+    widened = summarise_runs(4, first / 2, first, control=control, **settings).ratio
+    assert (widened.low, widened.value, widened.high) == pytest.approx((0.4, 0.5, 0.625))
 
 
-def test_the_grid_is_every_batch_size_with_every_length(
-    make_model: Callable[..., Path], tmp_path: Path
-) -> None:
+@pytest.fixture
+def subject(make_model: Callable[..., Path], tmp_path: Path) -> Subject:
     session = open_session(make_model(tmp_path / "model"), threads=1)
-    (cells,), noise = time_grid(
-        [session],
-        ["good film"],
-        batch_sizes=(1, 2),
-        sequence_lengths=(4, 6),
-        warmup=1,
-        repetitions=3,
-        bootstrap_samples=100,
-        seed=0,
-        advance=lambda: None,
+    return Subject("model", "model", "onnxruntime", "CPUExecutionProvider", session, session.run)
+
+
+def measure(
+    subject: Subject, monkeypatch: pytest.MonkeyPatch, control_ms: float, **changes: Any
+) -> Any:
+    """Time a model with itself and a copy, on a clock that only their runs advance."""
+    now_ns = 0
+
+    def taking(milliseconds: float) -> Callable[..., object]:
+        def run(inputs: object) -> None:
+            nonlocal now_ns
+            now_ns += round(milliseconds * 1e6)
+
+        return run
+
+    monkeypatch.setattr("serve.latency._clock_ns", lambda: now_ns)
+    monkeypatch.setattr("serve.latency.cores_of_others", lambda before, after: 0.0)
+    config = BenchConfig(models=(Path("m"),), repetitions=6, bootstrap_samples=100)
+    subjects = [
+        Subject(name, name, "onnxruntime", "cpu", subject.session, taking(milliseconds))  # type: ignore[arg-type]
+        for name, milliseconds in (("first", 4.0), ("second", 2.0), ("control", control_ms))
+    ]
+    advanced: list[None] = []
+    settings: dict[str, Any] = {"meter": None, "random": Random(0), **changes}
+    found = measure_cell(
+        Cell("grid", 2, 2, 8, 1),
+        subjects[:2],
+        subjects[2],
+        None,
+        config,
+        advance=lambda: advanced.append(None),
+        **settings,
     )
-    grid = [(1, 4), (1, 6), (2, 4), (2, 6)]
-    assert [(cell.batch_size, cell.sequence_length) for cell in cells] == grid
-    assert [(cell.batch_size, cell.sequence_length) for cell in noise] == grid
-    assert all(cell.ratio.value == 1.0 for cell in cells)
+    assert len(advanced) == 6
+    return found
+
+
+def test_the_copys_distance_widens_every_ratio_but_the_firsts(
+    subject: Subject, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    measured, (first, second) = measure(subject, monkeypatch, 4.4)
+    assert measured.cell.texts == 2
+    assert measured.steadiness.verdict == "noisy"
+    assert measured.steadiness.control.value == pytest.approx(1.1)
+    assert first.latencies_ms == (4.0,) * 6
+    assert (first.summary.ratio.low, first.summary.ratio.high) == (1.0, 1.0)
+    assert second.summary.ratio.value == 0.5
+    assert second.summary.ratio.low == pytest.approx(0.5 / 1.1)
+    assert second.summary.ratio.high == pytest.approx(0.5 * 1.1)
+    assert second.summary.texts_per_second == pytest.approx(1000.0)
+    assert second.summary.joules_per_text is None
+
+
+def test_latencies_of_an_unusable_cell_are_kept_and_nothing_is_derived(
+    subject: Subject, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    measured, timings = measure(subject, monkeypatch, 1.6)
+    assert measured.steadiness.verdict == "unusable"
+    assert "0.40 times" in measured.steadiness.reasons[0]
+    assert [timing.summary for timing in timings] == [None, None]
+    assert [timing.latencies_ms for timing in timings] == [(4.0,) * 6, (2.0,) * 6]
+
+
+def test_energy_is_measured_where_there_is_a_meter(
+    subject: Subject, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    package = tmp_path / "intel-rapl:0"
+    package.mkdir()
+    for name, content in (("name", "package-0"), ("max_energy_range_uj", "10"), ("energy_uj", "7")):
+        (package / name).write_text(content)
+    monkeypatch.setattr(energy, "_POWERCAP", tmp_path)
+    monkeypatch.setattr("serve.energy.BLOCK_MS", 20.0)
+    _, timings = measure(subject, monkeypatch, 4.0, meter=energy.find_energy_meter())
+    # The counter stands still: nothing is used, and that is what is said.
+    assert [timing.summary.joules_per_text for timing in timings] == [0.0, 0.0]

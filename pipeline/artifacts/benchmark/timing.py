@@ -87,6 +87,8 @@ class Cell:
 class Steadiness:
     """How far the timing of one cell can be trusted, judged by the first model's runs.
 
+    Where runs have texts of different length, what the length explains is taken out first.
+
     Attributes:
         coefficient_of_variation: standard deviation over mean.
         drift: median of the second half of the runs over that of the first half, minus 1.
@@ -122,7 +124,8 @@ class TimingSummary:
         p90_ms: 90th percentile, linear between the runs.
         p99_ms: 99th percentile, linear between the runs.
         texts_per_second: texts of all runs over the time of all runs.
-        ratio: median over the first model's median; below 1 is faster than the first.
+        ratio: median over the first model's median; below 1 is faster than the first. Its interval
+            is widened by the distance of the cell's control from 1.
         joules_per_text: energy of the processor packages; None where the machine does not tell.
     """
 
