@@ -3,6 +3,7 @@
 import dataclasses
 import importlib.util
 import json
+import os
 import sys
 from collections.abc import Sequence
 from typing import Any
@@ -96,7 +97,7 @@ def run_stage(name: str, config: Config, *, as_json: bool) -> bool:
             from pipeline.report import print_benchmark, write_report
             from serve.bench import run_benchmark
 
-            benchmark = run_benchmark(config)
+            benchmark = run_benchmark(config, load_pytorch=_pytorch_loader(config))
             written = write_report(benchmark, config.output)
             _show(as_json, to_json(benchmark), lambda: print_benchmark(benchmark))
             print("wrote " + ", ".join(map(str, [config.output, *written])), file=sys.stderr)
@@ -112,6 +113,21 @@ def run_stage(name: str, config: Config, *, as_json: bool) -> bool:
             _show(as_json, to_json(result), lambda: print_gate(result))
             return bool(result.passed)
     return True
+
+
+def _pytorch_loader(config: BenchConfig) -> Any:
+    """What loads the model of PyTorch's peers; `serve` does not import PyTorch."""
+    peers = [peer for peer in config.peers if peer.startswith("pytorch")]
+    if not peers:
+        return None
+    _need_packages(f"bench --peers {peers[0]}", _TRAINING_PACKAGES, extras="train")
+    # OpenMP's threads spin on after a parallel part, as a rule for milliseconds, and would slow
+    # down what is timed next; this leaves them time to go on from one operator to the next.
+    os.environ.setdefault("GOMP_SPINCOUNT", "10000")
+    _quiet_transformers()
+    from export.pytorch import load_pytorch
+
+    return load_pytorch
 
 
 def plan_stage(name: str, config: Config, *, as_json: bool) -> None:

@@ -17,13 +17,11 @@ from pipeline.artifacts.benchmark import (
     Benchmark,
     BenchmarkData,
     BenchmarkTask,
-    ExportFacts,
     ModelResult,
     OperatorProfile,
     Quality,
     Robustness,
 )
-from pipeline.artifacts.exported import TOKENIZER_FILE
 from pipeline.artifacts.files import sha256_file
 from pipeline.artifacts.manifest import to_json
 from pipeline.config import BenchConfig
@@ -33,9 +31,9 @@ from pipeline.machine import describe_machine
 from pipeline.metrics import METRICS
 from serve.latency import fixed_length_inputs, time_grid
 from serve.operators import measure_operators
+from serve.peers import LoadPytorch
 from serve.predict import predict, score
 from serve.session import Session
-from serve.size import measure_size
 from serve.startup import PROCESSES, measure_startups
 from serve.subjects import open_subjects
 
@@ -46,10 +44,14 @@ _ID_DIGITS = 16
 _PACKAGES = ("smp-pipeline", "numpy", "tokenizers")
 
 
-def run_benchmark(config: BenchConfig) -> Benchmark:
+def run_benchmark(config: BenchConfig, *, load_pytorch: LoadPytorch | None = None) -> Benchmark:
     """Measure all models of a configuration; writes nothing.
 
     Progress goes to stderr if that is a terminal.
+
+    Args:
+        config: the configuration.
+        load_pytorch: how peers of PyTorch load their model; needed where there are any.
 
     Raises:
         ArtifactError: a model directory is incomplete or corrupt.
@@ -59,7 +61,7 @@ def run_benchmark(config: BenchConfig) -> Benchmark:
     """
     machine = describe_machine()
     _check_output(config.output)
-    subjects = open_subjects(config, threads=config.threads[0])
+    subjects = open_subjects(config, threads=config.threads[0], load_pytorch=load_pytorch)
     sessions = [subject.session for subject in subjects]
     task = _common_task(sessions)
     data = _read_data(config, sessions[0])
@@ -73,12 +75,11 @@ def run_benchmark(config: BenchConfig) -> Benchmark:
 
         advance = stage("sizes", len(sessions))
         sizes = []
-        for session in sessions:
-            sizes.append(measure_size(session.directory))
+        for subject in subjects:
+            sizes.append(subject.measure_size())
             advance()
         startups = measure_startups(
-            config.models,
-            threads=sessions[0].threads,
+            [subject.session for subject in subjects],
             batch_size=config.batch_sizes[0],
             sequence_length=config.sequence_lengths[0],
             random=Random(config.seed),
@@ -137,15 +138,9 @@ def run_benchmark(config: BenchConfig) -> Benchmark:
                 source=subjects[index].source,
                 engine=subjects[index].engine,
                 provider=subjects[index].provider,
-                export=ExportFacts(
-                    session.manifest.format,
-                    session.manifest.method,
-                    session.manifest.density,
-                    session.manifest.base_model.id,
-                    {},
-                ),
-                model_sha256=session.manifest.model_sha256,
-                tokenizer_sha256=sha256_file(session.directory / TOKENIZER_FILE),
+                export=subjects[index].export,
+                model_sha256=subjects[index].model_sha256,
+                tokenizer_sha256=sha256_file(session.layout.tokenizer),
                 size=sizes[index],
                 startup=startups[index],
                 quality=Quality(
@@ -170,7 +165,7 @@ def _profile(
     stage: Callable[[str, int], Callable[..., None]],
 ) -> list[OperatorProfile | None]:
     """Kernels and time by operator in the grid's first cell, of the models that are to have it."""
-    wanted = [config.profile or session.manifest.format == "engine" for session in sessions]
+    wanted = [config.profile or session.layout.format == "engine" for session in sessions]
     if not any(wanted):
         return [None] * len(sessions)
     advance = stage("time by operator", sum(wanted))
@@ -178,8 +173,7 @@ def _profile(
     for session, is_wanted in zip(sessions, wanted, strict=True):
         profiles.append(
             measure_operators(
-                session.directory,
-                threads=session.threads,
+                session,
                 batch_size=config.batch_sizes[0],
                 sequence_length=config.sequence_lengths[0],
             )
@@ -213,9 +207,11 @@ def _check_output(output: Path) -> None:
 
 def _common_task(sessions: Sequence[Session]) -> BenchmarkTask:
     first = sessions[0]
-    task = first.manifest.task
+    task = first.task
+    assert task is not None  # open_subjects refuses others where there are labelled texts
     for session in sessions[1:]:
-        other = session.manifest.task
+        other = session.task
+        assert other is not None
         if (other.kind, other.labels) != (task.kind, task.labels):
             raise DataError(
                 f"{first.directory} and {session.directory} do not predict the same: "
@@ -231,7 +227,8 @@ def _common_task(sessions: Sequence[Session]) -> BenchmarkTask:
 
 
 def _read_data(config: BenchConfig, first: Session) -> LabelledText:
-    task = first.manifest.task
+    task = first.task
+    assert task is not None
     pair_column = config.text_pair_column or task.text_pair_column
     assert config.validation_file is not None
     data = read_labelled_text(

@@ -53,7 +53,7 @@ def fixed_length_inputs(
         if len(stream) >= needed:
             break
     ids = np.resize(np.array(stream, dtype=np.int64), (batch_size, sequence_length))
-    inputs = {name: np.zeros_like(ids) for name in session.manifest.inputs}
+    inputs = {name: np.zeros_like(ids) for name in session.inputs}
     inputs["input_ids"] = ids
     if "attention_mask" in inputs:
         inputs["attention_mask"] = np.ones_like(ids)
