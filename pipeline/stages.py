@@ -124,6 +124,8 @@ def _pytorch_loader(config: BenchConfig) -> Any:
     # OpenMP's threads spin on after a parallel part, as a rule for milliseconds, and would slow
     # down what is timed next; this leaves them time to go on from one operator to the next.
     os.environ.setdefault("GOMP_SPINCOUNT", "10000")
+    if "pytorch-compiled" in peers:
+        print("compiling with torch.compile, which can take minutes", file=sys.stderr)
     _quiet_transformers()
     from export.pytorch import load_pytorch
 

@@ -24,6 +24,7 @@ _LONGEST = 1 << 20
 _MOST_LABELS = 1 << 20
 # Their positions start behind the padding token's id, so that the table has entries nobody may use.
 _POSITIONS_BEHIND_PADDING = ("camembert", "longformer", "mpnet", "roberta", "xlm-roberta")
+_SUBDIRECTORY = "onnx"
 # As optimum names the weights of a large graph.
 _OTHER_DATA_SUFFIX = "_data"
 
@@ -68,7 +69,7 @@ def find_graph(path: Path) -> Path:
             f"{path} is no model directory and no ONNX file; give what "
             "`smp-pipeline export --output-dir` wrote, or any .onnx file"
         )
-    for directory in (path, path / "onnx"):
+    for directory in (path, path / _SUBDIRECTORY):
         if (directory / MODEL_FILE).is_file():
             return directory / MODEL_FILE
         found = sorted(directory.glob("*.onnx"))
@@ -86,22 +87,22 @@ def find_graph(path: Path) -> Path:
     )
 
 
-def foreign_facts(
-    graph: Path, directory: Path, tokenizer: Path | None, max_length: int | None
-) -> ForeignFacts:
+def foreign_facts(graph: Path, tokenizer: Path | None, max_length: int | None) -> ForeignFacts:
     """Read what lies beside an ONNX file.
 
     Args:
         graph: the ONNX file.
-        directory: what was given in its place, if that is a directory, else its own directory.
-        tokenizer: the directory of tokenizer.json, if it is another.
+        tokenizer: the directory of tokenizer.json, if it is not the file's own (or the one above,
+            where that is named ``onnx``).
         max_length: longest text in tokens, if the files are not to decide.
 
     Raises:
         ArtifactError: tokenizer.json is missing, or a file is malformed.
         ConfigurationError: neither ``max_length`` nor any file says how long a text may be.
     """
-    home = tokenizer or directory
+    home = tokenizer or next(
+        (place for place in _homes(graph) if (place / TOKENIZER_FILE).is_file()), graph.parent
+    )
     if home.is_file() and home.name == TOKENIZER_FILE:
         home = home.parent
     tokenizer_file = home / TOKENIZER_FILE
@@ -112,7 +113,7 @@ def foreign_facts(
             "for fast tokenizers)"
         )
     # The graph's own config.json knows its labels; the tokenizer's may be the base model's.
-    places = [place / _CONFIG for place in dict.fromkeys((directory, graph.parent, home))]
+    places = [place / _CONFIG for place in dict.fromkeys((*_homes(graph), home))]
     config_file = next((place for place in places if place.is_file()), None)
     tokenizer_config_file = home / _TOKENIZER_CONFIG
     config = {} if config_file is None else _read_object(config_file)
@@ -129,6 +130,12 @@ def foreign_facts(
         labels=None if config_file is None else _labels(config, config_file),
         labelled=config.get("problem_type") != "multi_label_classification",
     )
+
+
+def _homes(graph: Path) -> list[Path]:
+    """Where the files that belong to a graph may lie."""
+    here = graph.absolute().parent
+    return [graph.parent, graph.parent.parent] if here.name == _SUBDIRECTORY else [graph.parent]
 
 
 def _data_files(graph: Path) -> tuple[Path, ...]:

@@ -183,9 +183,7 @@ def read_layout(source: ModelSource) -> ModelLayout:
     if is_ours(directory):
         return exported_layout(directory, source)
     graph = find_graph(path)
-    facts = foreign_facts(
-        graph, path if path.is_dir() else graph.parent, source.tokenizer, source.max_length
-    )
+    facts = foreign_facts(graph, source.tokenizer, source.max_length)
     return ModelLayout(
         source=source,
         graph=graph,

@@ -2,6 +2,7 @@
 
 import importlib
 import importlib.metadata
+import importlib.util
 from collections.abc import Sequence
 from types import ModuleType
 from typing import Any
@@ -31,7 +32,7 @@ _PACKAGES = {
 
 def short_name(provider: str) -> str:
     """``cpu`` for ``CPUExecutionProvider``."""
-    return provider.removesuffix(_SUFFIX).lower()
+    return provider.lower().removesuffix(_SUFFIX.lower())
 
 
 def resolve_provider(onnxruntime: ModuleType, name: str) -> str:
@@ -47,22 +48,26 @@ def resolve_provider(onnxruntime: ModuleType, name: str) -> str:
     """
     built_in = onnxruntime.get_available_providers()
     found = _matching(name, built_in)
-    if found is None:
-        _register_plugins(onnxruntime)
-        devices = _plugin_devices(onnxruntime)
-        found = _matching(name, [device.ep_name for device in devices])
-        if found is None:
-            there = sorted(
-                {short_name(known) for known in built_in}
-                | {short_name(device.ep_name) for device in devices}
+    if found is not None:
+        return found
+    packages = _register_plugins(onnxruntime)
+    plugins = [device.ep_name for device in _plugin_devices(onnxruntime)]
+    found = _matching(name, plugins)
+    if found is not None:
+        return found
+    short = short_name(name)
+    there = ", ".join(sorted({short_name(known) for known in (*built_in, *plugins)}))
+    for package in packages:
+        if short in package.removeprefix(_PLUGIN_PREFIX):
+            raise MachineError(
+                f"--providers {name}: {package} is installed and finds no device on this machine; "
+                f"there are {there}"
             )
-            short = short_name(name.removesuffix(_SUFFIX))
-            package = _PACKAGES.get(short, f"the package that has it, {_PLUGIN_PREFIX}{short}")
-            raise ConfigurationError(
-                f"--providers {name}: this ONNX Runtime has no such provider, only "
-                f"{', '.join(there)}; install {package}"
-            )
-    return found
+    package = _PACKAGES.get(short, f"the package that has it, {_PLUGIN_PREFIX}{short} for instance")
+    raise ConfigurationError(
+        f"--providers {name}: this ONNX Runtime has no such provider, only {there}; "
+        f"install {package}"
+    )
 
 
 def select_provider(onnxruntime: ModuleType, options: Any, provider: str) -> Sequence[str] | None:
@@ -131,23 +136,26 @@ def _plugin_devices(onnxruntime: ModuleType) -> list[Any]:
     return list(onnxruntime.get_ep_devices())
 
 
-def _register_plugins(onnxruntime: ModuleType) -> None:
-    """Tell ONNX Runtime of the providers that are installed as packages of their own."""
+def _register_plugins(onnxruntime: ModuleType) -> list[str]:
+    """Tell ONNX Runtime of the providers that are packages of their own; gives the packages."""
     if not hasattr(onnxruntime, "register_execution_provider_library"):
-        return
+        return []
+    packages = []
     for distribution in importlib.metadata.distributions():
-        name = distribution.name.lower().replace("_", "-")
-        if not name.startswith(_PLUGIN_PREFIX):
+        package = (distribution.name or "").lower().replace("_", "-")
+        module_name = package.replace("-", "_")
+        # Some packages of that name only name others.
+        if not package.startswith(_PLUGIN_PREFIX) or importlib.util.find_spec(module_name) is None:
             continue
+        packages.append(package)
         try:
-            module = importlib.import_module(name.replace("-", "_"))
-            onnxruntime.register_execution_provider_library(name, str(module.get_library_path()))
-        except (AttributeError, ImportError):
-            continue  # a package of packages
+            library = importlib.import_module(module_name).get_library_path()
+            onnxruntime.register_execution_provider_library(package, str(library))
         except Exception as error:  # ONNX Runtime's exceptions share no other base
             if "already registered" in str(error).lower():
                 continue
+            reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
             raise MachineError(
-                f"the provider of {name} cannot be loaded ({str(error).strip().splitlines()[0]}); "
-                "reinstall or uninstall it"
+                f"the provider of {package} cannot be loaded ({reason}); reinstall or uninstall it"
             ) from error
+    return packages
