@@ -132,7 +132,7 @@ class ModelLayout:
         """What the model predicts; None where its output is not one vector of logits a text.
 
         Args:
-            shape: of the output for one text.
+            shape: of the output for one text; () where it depends on the text's length.
             only_output: the graph has no other output, or calls this one logits.
 
         Raises:

@@ -73,7 +73,7 @@ def tiny_sequence_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
             model,
             (),
             str(directory / "model.onnx"),
-            kwargs={name: ids for name in names} | {"return_dict": False},
+            kwargs=dict.fromkeys(names, ids) | {"return_dict": False},
             dynamo=False,
             opset_version=17,
             input_names=names,
