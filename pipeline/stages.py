@@ -14,7 +14,7 @@ from pipeline.config.fields import key_name
 from pipeline.environment import is_main_process
 from pipeline.errors import MachineError
 
-__all__ = ["plan_stage", "run_stage"]
+__all__ = ["plan_stage", "pytorch_loader", "run_stage"]
 
 _TRAINING_PACKAGES = ("torch", "transformers", "accelerate", "onnx", "onnxscript")
 _SERVING_PACKAGES = (
@@ -97,7 +97,7 @@ def run_stage(name: str, config: Config, *, as_json: bool) -> bool:
             from pipeline.report import print_benchmark, write_report
             from serve.bench import run_benchmark
 
-            benchmark = run_benchmark(config, load_pytorch=_pytorch_loader(config))
+            benchmark = run_benchmark(config, load_pytorch=pytorch_loader(config))
             written = write_report(benchmark, config.output)
             _show(as_json, to_json(benchmark), lambda: print_benchmark(benchmark))
             print("wrote " + ", ".join(map(str, [config.output, *written])), file=sys.stderr)
@@ -115,7 +115,7 @@ def run_stage(name: str, config: Config, *, as_json: bool) -> bool:
     return True
 
 
-def _pytorch_loader(config: BenchConfig) -> Any:
+def pytorch_loader(config: BenchConfig) -> Any:
     """What loads the model of PyTorch's peers; `serve` does not import PyTorch."""
     peers = [peer for peer in config.peers if peer.startswith("pytorch")]
     if not peers:

@@ -1,7 +1,7 @@
 """What a benchmark measures: each model on each engine, with the tokenizer that feeds it."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -49,10 +49,10 @@ class Subject:
     provider: str
     session: Session
     run: Callable[[Inputs], NDArray[np.float32]]
-    export: ExportFacts | None
-    model_sha256: str | None
-    measure_size: Callable[[], SizeOnDisk | None]
-    versions: Mapping[str, str]
+    export: ExportFacts | None = None
+    model_sha256: str | None = None
+    measure_size: Callable[[], SizeOnDisk | None] = lambda: None
+    versions: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def is_peer(self) -> bool:
