@@ -164,8 +164,8 @@ class ModelLayout:
 
     def _other_number(self, logits: int) -> ConfigurationError:
         return ConfigurationError(
-            f"--labels has {len(self.source.labels)} names, {self.source.path} gives {logits} "
-            "logits a text; give one name a logit, in their order"
+            f"--labels is given {len(self.source.labels)} times, {self.source.path} gives "
+            f"{logits} logits a text; give it once a logit, in their order"
         )
 
 
