@@ -71,7 +71,9 @@ def test_another_number_of_labels_than_logits_is_refused(
     directory = tmp_path / "model"
     make_model(directory) if ours else make_foreign(directory)
     layout = read_layout(ModelSource(directory, labels=("a", "b", "c")))
-    with pytest.raises(ConfigurationError, match=r"--labels is given 3 times, .*model gives 2 logits"):
+    with pytest.raises(
+        ConfigurationError, match=r"--labels is given 3 times, .*model gives 2 logits"
+    ):
         open_session(layout, threads=1)
 
 

@@ -24,8 +24,8 @@ def opened(*models: Path, **settings: Any) -> list[Subject]:
 
 
 def test_a_model_of_ours_and_a_file_of_others(make_model: MakeModel, tmp_path: Path) -> None:
-    matrices = {"layer.weight": {"shape": [4, 2], "kept": 2}, "odd": {"shape": [], "kept": 9}}
-    ours = make_model(tmp_path / "ours", run={"matrices": matrices})
+    matrix = {"matrix_type": "query", "layer": 0, "shape": [4, 2], "kept": 2}
+    ours = make_model(tmp_path / "ours", run={"matrices": {"layer.weight": matrix}})
     other = make_foreign(tmp_path / "other")
     tokenizer = tmp_path / "tokenizer"
     tokenizer.mkdir()
