@@ -22,6 +22,7 @@ from pipeline.artifacts.mask_codec import decode_masks
 from pipeline.artifacts.run import RunManifest, read_run
 from pipeline.data import LabelledText, encode_labels, read_labelled_text
 from serve import open_session
+from serve.layout import exported_layout
 from serve.predict import predict
 from serve.size import measure_size
 from serve.startup import measure_startups
@@ -54,8 +55,7 @@ def measure_model(
     )
     texts = texts if samples is None else texts.head(samples)
     startups = measure_startups(
-        list(directories.values()),
-        threads=1,
+        [open_session(directory, threads=1) for directory in directories.values()],
         batch_size=1,
         sequence_length=manifest.task.max_length,
         random=random.Random(0),
@@ -67,7 +67,7 @@ def measure_model(
         logits = logits_of(directory, texts)
         reference = logits if reference is None else reference
         found = {
-            "model_bytes": measure_size(directory).model_bytes,
+            "model_bytes": measure_size(exported_layout(directory)).model_bytes,
             "bits_per_weight": bits_per_weight(directory / MODEL_FILE, manifest),
             "load_ms": startup.load_ms,
             "peak_rss_bytes": startup.peak_rss_bytes,

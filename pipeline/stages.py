@@ -2,6 +2,7 @@
 
 import dataclasses
 import importlib.util
+import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -21,7 +22,7 @@ from pipeline.environment import is_main_process
 from pipeline.errors import MachineError
 from pipeline.status import status_line
 
-__all__ = ["Result", "plan_stage", "run_serve", "run_stage"]
+__all__ = ["Result", "plan_stage", "pytorch_loader", "run_serve", "run_stage"]
 
 _TRAINING_PACKAGES = ("torch", "transformers", "accelerate", "onnx", "onnxscript")
 _SERVING_PACKAGES = (
@@ -118,7 +119,7 @@ def run_stage(name: str, config: Config) -> Result | None:
                 from pipeline.report import print_benchmark, write_benchmark_files
                 from serve.bench import run_benchmark
 
-            benchmark = run_benchmark(config)
+            benchmark = run_benchmark(config, load_pytorch=pytorch_loader(config))
             written = write_benchmark_files(benchmark, config.output)
             print("wrote " + ", ".join(map(str, written)), file=sys.stderr)
             return Result(to_json(benchmark), lambda: print_benchmark(benchmark))
@@ -147,6 +148,24 @@ def run_serve(config: ServeConfig, *, as_json: bool) -> None:
         from serve.server.server import run_server
 
     run_server(config, as_json=as_json)
+
+
+def pytorch_loader(config: BenchConfig) -> Any:
+    """What loads the model of PyTorch's peers; `serve` does not import PyTorch."""
+    peers = [peer for peer in config.peers if peer.startswith("pytorch")]
+    if not peers:
+        return None
+    _need_packages(f"bench --peers {peers[0]}", _TRAINING_PACKAGES, extras="train")
+    # OpenMP's threads spin on after a parallel part, as a rule for milliseconds, and would slow
+    # down what is timed next; this leaves them time to go on from one operator to the next.
+    os.environ.setdefault("GOMP_SPINCOUNT", "10000")
+    if "pytorch-compiled" in peers:
+        print("compiling with torch.compile, which can take minutes", file=sys.stderr)
+    with status_line("loading PyTorch"):
+        _quiet_transformers()
+        from export.pytorch import load_pytorch
+
+    return load_pytorch
 
 
 def plan_stage(name: str, config: Config) -> Result:

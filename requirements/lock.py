@@ -19,7 +19,7 @@ from packaging.version import Version
 
 __all__ = ["DEFAULT_EXTRAS", "locked_versions", "main"]
 
-DEFAULT_EXTRAS = ("cpu", "serve", "train", "test")
+DEFAULT_EXTRAS = ("cpu", "serve", "train", "peers", "test")
 
 _PROJECT = Path(__file__).parent.parent / "pyproject.toml"
 _ONE_PLATFORM_ONLY = ("cuda-", "nvidia-", "triton-")

@@ -16,14 +16,14 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from pipeline import __version__
 from pipeline.artifacts.benchmark import (
     Benchmark,
-    ExportFacts,
     MeasuredCell,
     ModelResult,
     OperatorProfile,
+    Predictions,
     Quality,
+    Startup,
     Timing,
 )
-from pipeline.artifacts.exported import TOKENIZER_FILE
 from pipeline.artifacts.files import sha256_file
 from pipeline.artifacts.manifest import to_json
 from pipeline.config import BenchConfig
@@ -31,15 +31,15 @@ from pipeline.data import LabelledText
 from pipeline.energy import find_energy_meter
 from pipeline.errors import ArtifactError, ConfigurationError
 from pipeline.machine import describe_machine, usable_cores
+from pipeline.status import status_line
 from serve.child import made_up_inputs
 from serve.labelled import Labelled, read_labelled
 from serve.latency import measure_cell
 from serve.operators import measure_operators
+from serve.peers import LoadPytorch
 from serve.quality import measure_quality
 from serve.robustness import texts_compared
 from serve.scenarios import plan_cells
-from serve.session import Session
-from serve.size import measure_size
 from serve.slices import token_lengths
 from serve.startup import PROCESSES, measure_startups
 from serve.subjects import Subject, open_subjects
@@ -53,10 +53,14 @@ _REDRAW_SECONDS = 0.2
 Stage = Callable[[str, int], Callable[..., None]]
 
 
-def run_benchmark(config: BenchConfig) -> Benchmark:
+def run_benchmark(config: BenchConfig, *, load_pytorch: LoadPytorch | None = None) -> Benchmark:
     """Measure all models of a configuration; writes nothing.
 
     Progress goes to stderr if that is a terminal.
+
+    Args:
+        config: the configuration.
+        load_pytorch: how peers of PyTorch load their model; needed where there are any.
 
     Raises:
         ArtifactError: a model directory is incomplete or corrupt.
@@ -66,16 +70,19 @@ def run_benchmark(config: BenchConfig) -> Benchmark:
     """
     machine = describe_machine()
     _check_output(config.output)
-    subjects = open_subjects(config, threads=config.threads[0])
-    labelled = read_labelled(config, [subject.session for subject in subjects])
-    _check_lengths(config, subjects)
+    with status_line("loading the models"):
+        subjects = open_subjects(config, threads=config.threads[0], load_pytorch=load_pytorch)
+        labelled = read_labelled(config, [subject.session for subject in subjects])
+        _check_lengths(config, subjects)
     versions = {name: importlib.metadata.version(name) for name in _PACKAGES}
-    versions["onnxruntime"] = subjects[0].session.runtime_version
+    # No variable of this function may hold a subject: they are closed between thread counts.
+    for found in [subject.versions for subject in subjects]:
+        versions.update(found)
     with _progress() as progress:
         stage = _stages(progress)
         models = _measure_models(config, subjects, labelled, stage)
         cells = _measure_cells(
-            config, subjects, None if labelled is None else labelled.texts, stage
+            config, subjects, None if labelled is None else labelled.texts, stage, load_pytorch
         )
     return Benchmark(
         smp_pipeline_version=__version__,
@@ -97,48 +104,51 @@ def _measure_models(
     config: BenchConfig, subjects: Sequence[Subject], labelled: Labelled | None, stage: Stage
 ) -> list[ModelResult]:
     """All but the timings: size, load time, memory, quality and time by operator."""
-    sessions = [subject.session for subject in subjects]
-    advance = stage("sizes", len(sessions))
+    advance = stage("sizes", len(subjects))
     sizes = []
-    for session in sessions:
-        sizes.append(measure_size(session.directory))
+    for subject in subjects:
+        sizes.append(subject.measure_size())
         advance()
-    startups = measure_startups(
-        config.models,
-        threads=sessions[0].threads,
+    opened = [subject.session for subject in subjects if not subject.is_peer]
+    # The peers come last, and have none.
+    startups: list[Startup | None] = [None] * len(subjects)
+    startups[: len(opened)] = measure_startups(
+        opened,
         batch_size=config.batch_sizes[0],
         sequence_length=config.sequence_lengths[0],
         random=Random(config.seed),
-        advance=stage("load time and memory", PROCESSES * len(sessions)),
+        advance=stage("load time and memory", PROCESSES * len(opened)),
     )
-    qualities: list[Quality | None] = [None] * len(sessions)
+    qualities: list[Quality | None] = [None] * len(subjects)
     if labelled is not None:
-        lengths = token_lengths(sessions[0], labelled.texts)
+        lengths = token_lengths(subjects[0].session, labelled.texts)
         rows = len(labelled.texts)
         advance = stage("quality", (rows + 2 * texts_compared(rows)) * len(subjects))
+        first: Predictions | None = None
         for index, subject in enumerate(subjects):
-            first = qualities[0]
-            qualities[index] = measure_quality(
+            quality = measure_quality(
                 subject,
                 labelled.texts,
                 labelled.references,
                 labelled.task,
                 lengths=lengths,
-                first=None if first is None else first.predictions,
+                first=first,
                 bootstrap_samples=config.bootstrap_samples,
                 seed=config.seed,
                 advance=advance,
             )
-    profiles = _profile(config, sessions, stage)
+            first = first or quality.predictions
+            qualities[index] = quality
+    profiles = _profile(config, subjects, stage)
     return [
         ModelResult(
             name=subject.name,
             source=subject.source,
             engine=subject.engine,
             provider=subject.provider,
-            export=_export_facts(subject.session),
-            model_sha256=subject.session.manifest.model_sha256,
-            tokenizer_sha256=sha256_file(subject.session.directory / TOKENIZER_FILE),
+            export=subject.export,
+            model_sha256=subject.model_sha256,
+            tokenizer_sha256=sha256_file(subject.session.layout.tokenizer),
             size=sizes[index],
             startup=startups[index],
             quality=qualities[index],
@@ -149,31 +159,22 @@ def _measure_models(
     ]
 
 
-def _export_facts(session: Session) -> ExportFacts:
-    manifest = session.manifest
-    return ExportFacts(
-        manifest.format,
-        manifest.method,
-        manifest.density,
-        manifest.base_model.id,
-        manifest.densities,
-    )
-
-
 def _profile(
-    config: BenchConfig, sessions: Sequence[Session], stage: Stage
+    config: BenchConfig, subjects: Sequence[Subject], stage: Stage
 ) -> list[OperatorProfile | None]:
     """Kernels and time by operator in the grid's first cell, of the models that are to have it."""
-    wanted = [config.profile or session.manifest.format == "engine" for session in sessions]
-    profiles: list[OperatorProfile | None] = [None] * len(sessions)
+    wanted = [
+        not subject.is_peer and (config.profile or subject.session.layout.format == "engine")
+        for subject in subjects
+    ]
+    profiles: list[OperatorProfile | None] = [None] * len(subjects)
     if not any(wanted):
         return profiles
     advance = stage("time by operator", sum(wanted))
-    for index, session in enumerate(sessions):
+    for index, subject in enumerate(subjects):
         if wanted[index]:
             profiles[index] = measure_operators(
-                session.directory,
-                threads=session.threads,
+                subject.session,
                 batch_size=config.batch_sizes[0],
                 sequence_length=config.sequence_lengths[0],
             )
@@ -182,7 +183,11 @@ def _profile(
 
 
 def _measure_cells(
-    config: BenchConfig, subjects: list[Subject], texts: LabelledText | None, stage: Stage
+    config: BenchConfig,
+    subjects: list[Subject],
+    texts: LabelledText | None,
+    stage: Stage,
+    load_pytorch: LoadPytorch | None,
 ) -> list[tuple[MeasuredCell, list[Timing]]]:
     """Time all models in all cells.
 
@@ -191,6 +196,7 @@ def _measure_cells(
         subjects: opened for the first thread count; closed for the next ones.
         texts: of the data file, if there is one.
         stage: begins a bar.
+        load_pytorch: how peers of PyTorch load their model.
     """
     rows = 0 if texts is None else len(texts)
     plan = {
@@ -204,7 +210,7 @@ def _measure_cells(
     measured = []
     for index, (threads, cells) in enumerate(plan.items()):
         if index:
-            subjects += open_subjects(config, threads=threads)
+            subjects += open_subjects(config, threads=threads, load_pytorch=load_pytorch)
         control = open_subjects(only_first, threads=threads)
         for cell in cells:
             measured.append(

@@ -68,9 +68,11 @@ def read_labelled(config: BenchConfig, sessions: Sequence[Session]) -> Labelled 
 
 def _common_task(sessions: Sequence[Session]) -> BenchmarkTask:
     first = sessions[0]
-    task = first.manifest.task
+    task = first.task
+    assert task is not None  # open_subjects refuses others where there are labelled texts
     for session in sessions[1:]:
-        other = session.manifest.task
+        other = session.task
+        assert other is not None
         if (other.kind, other.labels) != (task.kind, task.labels):
             raise DataError(
                 f"{first.directory} and {session.directory} do not predict the same: "
@@ -86,7 +88,8 @@ def _common_task(sessions: Sequence[Session]) -> BenchmarkTask:
 
 
 def _read_texts(config: BenchConfig, path: Path, first: Session) -> LabelledText:
-    task = first.manifest.task
+    task = first.task
+    assert task is not None
     pair_column = config.text_pair_column or task.text_pair_column
     data = read_labelled_text(
         path,

@@ -1,7 +1,7 @@
 """Which kernels a model runs, and the time by operator, measured in a process of its own.
 
-Run as ``python -m serve.operators DIRECTORY THREADS BATCH_SIZE SEQUENCE_LENGTH``. A fresh process,
-because the native library reports on all sessions of a process, and because ONNX Runtime's
+Run as ``python -m serve.operators TASK``, a :class:`serve.child.ChildTask` as JSON. A fresh
+process, because the native library reports on all sessions of a process, and because ONNX Runtime's
 profiler would slow down what is timed elsewhere.
 """
 
@@ -16,8 +16,8 @@ from typing import Any
 from pipeline import native
 from pipeline.artifacts.benchmark import OperatorProfile
 from pipeline.artifacts.manifest import from_json
-from serve.child import made_up_inputs, print_measured, run_child
-from serve.session import open_session
+from serve.child import ChildTask, print_measured, run_child
+from serve.session import Session
 
 __all__ = ["RUNS", "measure_operators"]
 
@@ -26,34 +26,29 @@ _WARMUP = 3
 
 
 def measure_operators(
-    directory: Path, *, threads: int, batch_size: int, sequence_length: int
+    session: Session, *, batch_size: int, sequence_length: int
 ) -> OperatorProfile:
     """Profile one model.
 
     Args:
-        directory: the model directory.
-        threads: intra-op threads.
+        session: the model; it is opened anew, as it is here.
         batch_size: texts a run.
         sequence_length: tokens a text.
 
     Raises:
         MachineError: the process died, for instance for want of memory.
     """
-    numbers = (threads, batch_size, sequence_length)
-    content = run_child("serve.operators", directory, numbers, what="the time by operator")
-    return from_json(OperatorProfile, content, source=directory)
+    task = ChildTask.of(session, batch_size, sequence_length)
+    content = run_child("serve.operators", task, what="the time by operator")
+    return from_json(OperatorProfile, content, source=task.source.path)
 
 
-def _measure(
-    directory: Path, threads: int, batch_size: int, sequence_length: int
-) -> Mapping[str, Any]:
+def _measure(task: ChildTask) -> Mapping[str, Any]:
     """An :class:`OperatorProfile` as JSON."""
     with tempfile.TemporaryDirectory() as temporary:
-        session = open_session(
-            directory, threads=threads, profile_prefix=str(Path(temporary) / "profile")
-        )
-        inputs = made_up_inputs(session, batch_size, sequence_length)
-        native_operators = session.manifest.format == "engine"
+        session = task.open(profile_prefix=str(Path(temporary) / "profile"))
+        inputs = task.inputs(session)
+        native_operators = session.layout.format == "engine"
         for _ in range(_WARMUP):
             session.run(inputs)
         if native_operators:
@@ -63,8 +58,8 @@ def _measure(
         report = native.report() if native_operators else {"isa": None, "nodes": []}
         events = json.loads(session.end_profiling().read_text(encoding="utf-8"))
     return {
-        "batch_size": batch_size,
-        "sequence_length": sequence_length,
+        "batch_size": task.batch_size,
+        "sequence_length": task.sequence_length,
         "runs": RUNS,
         "operators": _by_operator(events),
         "isa": report["isa"],
@@ -108,4 +103,4 @@ def _by_stage(nodes: list[dict[str, Any]]) -> dict[str, float]:
 
 
 if __name__ == "__main__":
-    sys.exit(print_measured(_measure, sys.argv[1:]))
+    sys.exit(print_measured(_measure, sys.argv[1]))

@@ -1,6 +1,6 @@
 """Child process of the benchmark: open one model, run one batch, print load time and memory.
 
-Run as ``python -m serve.probe DIRECTORY THREADS BATCH_SIZE SEQUENCE_LENGTH``; prints one line of
+Run as ``python -m serve.probe TASK``, a :class:`serve.child.ChildTask` as JSON; prints one line of
 JSON. A fresh process, because memory that an earlier model freed would hide the peak of the next.
 """
 
@@ -10,21 +10,19 @@ from pathlib import Path
 
 import psutil
 
-from serve.child import made_up_inputs, print_measured
-from serve.session import import_onnxruntime, open_session
+from serve.child import ChildTask, print_measured
+from serve.session import import_onnxruntime
 
 __all__: list[str] = []
 
 _STATUS = Path("/proc/self/status")
 
 
-def _measure(
-    directory: Path, threads: int, batch_size: int, sequence_length: int
-) -> Mapping[str, float]:
+def _measure(task: ChildTask) -> Mapping[str, float]:
     import_onnxruntime()
     baseline_rss_bytes = psutil.Process().memory_info().rss
-    session = open_session(directory, threads=threads)
-    session.run(made_up_inputs(session, batch_size, sequence_length))
+    session = task.open()
+    session.run(task.inputs(session))
     return {
         "load_ms": session.load_ms,
         "baseline_rss_bytes": baseline_rss_bytes,
@@ -48,4 +46,4 @@ def _peak_rss_bytes() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(print_measured(_measure, sys.argv[1:]))
+    sys.exit(print_measured(_measure, sys.argv[1]))

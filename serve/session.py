@@ -1,4 +1,4 @@
-"""An exported model, opened in ONNX Runtime: texts in, logits out. Needs no torch."""
+"""A model, opened in ONNX Runtime: texts in, logits out. Needs no torch."""
 
 import importlib.metadata
 import time
@@ -12,31 +12,36 @@ from numpy.typing import NDArray
 from tokenizers import Encoding, Tokenizer
 
 from pipeline import native
-from pipeline.artifacts.exported import (
-    DATA_FILE,
-    MODEL_FILE,
-    TOKENIZER_FILE,
-    ExportManifest,
-    read_exported,
-)
+from pipeline.artifacts.exported import ExportManifest
 from pipeline.artifacts.files import sha256_file
-from pipeline.errors import ArtifactError, MachineError
+from pipeline.errors import ArtifactError, ConfigurationError, MachineError
 from pipeline.machine import usable_cores
+from serve.graph_ports import ENCODING_FIELDS, GraphPorts, read_ports
+from serve.layout import ModelLayout, ModelTask, exported_layout
+from serve.providers import CPU, check_used, resolve_provider, select_provider
 from serve.shared_runtime import SharedRuntime
 from serve.shared_weights import SharedWeights
 from serve.weak_cache import Held, WeakCache
 
 __all__ = ["Session", "TokenRow", "import_onnxruntime", "open_session"]
 
-# The graph's input -> the attribute of the tokenizer's encoding.
-_ENCODING_FIELDS = {
-    "input_ids": "ids",
-    "attention_mask": "attention_mask",
-    "token_type_ids": "type_ids",
-}
+# Of two lengths, to see what comes out.
+_PROBE_TEXTS = ("A text.", "A longer text, of some more words.")
 
 
-_tokenizers: WeakCache[Tokenizer] = WeakCache()
+class HeldTokenizer(NamedTuple):
+    """A tokenizer that cuts texts and does not pad them.
+
+    Attributes:
+        tokenizer: the tokenizer.
+        pad_token_id: what fills up a row of ``input_ids``.
+    """
+
+    tokenizer: Tokenizer
+    pad_token_id: int
+
+
+_tokenizers: WeakCache[HeldTokenizer] = WeakCache()
 
 
 class TokenRow(NamedTuple):
@@ -51,8 +56,9 @@ class Session:
     """One model in memory; made by :func:`open_session`.
 
     Attributes:
-        directory: the model directory.
-        manifest: what the export said of it.
+        layout: its files.
+        task: what it predicts; None where its output is no vector of logits a text.
+        provider: ONNX Runtime's execution provider.
         threads: intra-op threads.
         load_ms: time that ONNX Runtime took to create its session.
         runtime_version: ONNX Runtime's version.
@@ -60,24 +66,54 @@ class Session:
 
     def __init__(
         self,
-        directory: Path,
-        manifest: ExportManifest,
-        tokenizer: Held[Tokenizer],
+        layout: ModelLayout,
+        ports: GraphPorts,
+        tokenizer: Held[HeldTokenizer],
         runtime_session: Any,
         weights: SharedWeights | None,
+        provider: str,
         threads: int,
         load_ms: float,
         runtime_version: str,
     ) -> None:
-        self.directory = directory
-        self.manifest = manifest
+        self.layout = layout
+        self.provider = provider
         self.threads = threads
         self.load_ms = load_ms
         self.runtime_version = runtime_version
+        self._ports = ports
         self._held_tokenizer = tokenizer
-        self._tokenizer = tokenizer.value
+        self._tokenizer, self._pad_token_id = tokenizer.value
         self._runtime_session = runtime_session
         self._weights = weights  # after the session that reads them, so that they go after it
+        self.task: ModelTask | None = None
+        shape = (1, max(1, len(layout.manifest.task.labels))) if layout.manifest else self._shape()
+        self.task = layout.task(shape, only_output=ports.only_output)
+
+    @property
+    def directory(self) -> Path:
+        """The directory of the ONNX file."""
+        return self.layout.graph.parent
+
+    @property
+    def manifest(self) -> ExportManifest | None:
+        """What our export said of it; None for files of others."""
+        return self.layout.manifest
+
+    @property
+    def inputs(self) -> tuple[str, ...]:
+        """The graph's input names, all of them among those that a tokenizer gives."""
+        return tuple(self._ports.inputs)
+
+    @property
+    def output_name(self) -> str:
+        """The graph's output that :meth:`run` gives."""
+        return self._ports.outputs[0]
+
+    @property
+    def max_length(self) -> int:
+        """Tokens after which a text is cut, special tokens included."""
+        return self.layout.max_length
 
     @property
     def vocabulary_size(self) -> int:
@@ -86,8 +122,8 @@ class Session:
 
     @property
     def outputs(self) -> int:
-        """Logits a text."""
-        return max(1, len(self.manifest.task.labels))
+        """Logits a text; 0 where the output is something else."""
+        return 0 if self.task is None else max(1, len(self.task.labels))
 
     def encode(self, texts: Sequence[str], pairs: Sequence[str] | None = None) -> list[Encoding]:
         """Tokenise texts (or pairs), cut at the model's ``max_length``, not padded."""
@@ -99,13 +135,17 @@ class Session:
         """Pad rows to the longest of them: input name -> int64 [batch, sequence]."""
         shape = (len(rows), max(len(row.ids) for row in rows))
         inputs = {}
-        for name in self.manifest.inputs:
-            filler = self.manifest.pad_token_id if name == "input_ids" else 0
+        for name in self._ports.inputs:
+            filler = self._pad_token_id if name == "input_ids" else 0
             inputs[name] = np.full(shape, filler, dtype=np.int64)
             for index, row in enumerate(rows):
-                values = getattr(row, _ENCODING_FIELDS[name])
+                values = getattr(row, ENCODING_FIELDS[name])
                 inputs[name][index, : len(values)] = values
         return inputs
+
+    def feeds(self, inputs: Mapping[str, NDArray[np.int64]]) -> dict[str, NDArray[Any]]:
+        """Inputs, int64 [batch, sequence], in the integer types that the graph takes."""
+        return self._ports.feeds(inputs)
 
     def run(self, inputs: Mapping[str, NDArray[np.int64]]) -> NDArray[np.float32]:
         """Run the graph once.
@@ -114,23 +154,25 @@ class Session:
             inputs: input name -> int64 [batch, sequence].
 
         Returns:
-            float32 [batch, outputs].
+            float32 [batch, outputs]; where there is no task, the first output as it comes.
 
         Raises:
             ArtifactError: ONNX Runtime cannot run the graph on them.
         """
         try:
-            (logits,) = self._runtime_session.run(["logits"], dict(inputs))
+            found = self._runtime_session.run(self._ports.outputs, self.feeds(inputs))[0]
         except Exception as error:  # ONNX Runtime's exceptions share no other base
             batch, length = inputs["input_ids"].shape
             raise ArtifactError(
-                f"{self.directory / MODEL_FILE}: onnxruntime cannot run {batch} texts of {length} "
+                f"{self.layout.graph}: onnxruntime cannot run {batch} texts of {length} "
                 f"tokens ({_first_line(error)})"
             ) from error
-        result: NDArray[np.float32] = logits
+        if self.task is None:
+            return np.asarray(found)
+        result: NDArray[np.float32] = np.asarray(found, dtype=np.float32)
         if result.ndim != 2 or result.shape[1] != self.outputs:
             raise ArtifactError(
-                f"{self.directory / MODEL_FILE}: expected {self.outputs} logits a text as its "
+                f"{self.layout.graph}: expected {self.outputs} logits a text as its "
                 f"manifest says, got shape {list(result.shape)}; export the model again"
             )
         return result
@@ -147,43 +189,54 @@ class Session:
         """Stop ONNX Runtime's profiler and write its events; returns the JSON file."""
         return Path(self._runtime_session.end_profiling())
 
+    def _shape(self) -> tuple[int, ...]:
+        """The output's shape for one text; () where it depends on the text, or is of integers."""
+        found = [self.run(self.collate(self.encode([text]))) for text in _PROBE_TEXTS]
+        shapes = {array.shape for array in found}
+        return shapes.pop() if len(shapes) == 1 and found[0].dtype.kind == "f" else ()
+
 
 def open_session(
-    directory: Path,
+    model: Path | ModelLayout,
     *,
     threads: int = 0,
+    provider: str = CPU,
     profile_prefix: str | None = None,
     shared: SharedRuntime | None = None,
 ) -> Session:
-    """Open a model directory on the CPU and check that it is whole.
+    """Open a model and check that it is whole.
 
     Args:
-        directory: what `smp-pipeline export` wrote.
+        model: a directory that `smp-pipeline export` wrote, or the layout of any model.
         threads: intra-op threads; 0 takes all cores that the process may use.
+        provider: ONNX Runtime's execution provider, by its full or short name.
         profile_prefix: have ONNX Runtime profile all runs into a file whose path starts so; see
             :meth:`Session.end_profiling`.
         shared: share with all sessions of the process that are opened so what is equal (tokenizer,
             embeddings, the engine's weights) and what only one needs at a time (working memory,
-            threads; ``threads`` is ignored). The logits are the same.
+            threads; ``threads`` is ignored). The logits are the same. On the CPU only.
 
     Raises:
         ArtifactError: a file is missing, corrupt, does not fit the manifest, or was replaced while
-            it was read.
-        ConfigurationError: SMP_ENGINE_ISA asks for an instruction set that cannot be had.
-        MachineError: ONNX Runtime is not installed, or twice; or the model is of the format
-            ``engine`` and the native library is missing.
+            it was read; or no tokenizer gives what the graph takes.
+        ConfigurationError: SMP_ENGINE_ISA asks for an instruction set that cannot be had, the
+            provider is not there, or the model is of the format ``engine`` and it is not the CPU.
+        MachineError: ONNX Runtime is not installed, or twice; the provider does not run the model;
+            or the model is of the format ``engine`` and the native library is missing.
     """
     onnxruntime = import_onnxruntime()
-    manifest = read_exported(directory)
-    path = directory / MODEL_FILE
-    files = [path, directory / TOKENIZER_FILE]
-    if manifest.data_sha256 is not None:
-        files.append(directory / DATA_FILE)
+    layout = exported_layout(model) if isinstance(model, Path) else model
+    provider = resolve_provider(onnxruntime, provider)
+    is_engine = layout.format == "engine"
+    if is_engine and provider != CPU:
+        raise ConfigurationError(
+            f"--providers {provider}: {layout.source.path} is of the format engine, whose "
+            "operators run on the CPU; leave one of the two out, or export it with --format packed"
+        )
+    files = [*layout.graph_files, layout.tokenizer]
     before = [_identity(file) for file in files]
-    _check_hash(path, manifest.model_sha256)
-    if manifest.data_sha256 is not None:
-        _check_hash(directory / DATA_FILE, manifest.data_sha256)
-    tokenizer = _hold_tokenizer(directory / TOKENIZER_FILE, manifest, shared is not None)
+    layout.check_hashes()
+    tokenizer = _hold_tokenizer(layout, shared is not None)
     threads = (threads or usable_cores()) if shared is None else shared.threads
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
@@ -194,37 +247,52 @@ def open_session(
     if profile_prefix is not None:
         options.enable_profiling = True
         options.profile_file_prefix = profile_prefix
-    if manifest.format == "engine":
+    if is_engine:
         native.register(options)
     weights = None
     start = time.perf_counter()
     if shared is not None:
-        shared.configure(onnxruntime, options, engine=manifest.format == "engine")
-        weights = SharedWeights(onnxruntime, path, options)
+        shared.configure(onnxruntime, options, engine=is_engine)
+        weights = SharedWeights(onnxruntime, layout.graph, options)
+    providers = select_provider(onnxruntime, options, provider)
     try:
         runtime_session = onnxruntime.InferenceSession(
-            str(path), options, providers=["CPUExecutionProvider"]
+            str(layout.graph), options, providers=providers
         )
     except Exception as error:  # ONNX Runtime's exceptions share no other base
-        raise ArtifactError(
-            f"{path}: onnxruntime {onnxruntime.__version__} cannot load it "
-            f"({_first_line(error)}); upgrade onnxruntime or export again"
-        ) from error
+        raise _cannot_load(layout, provider, onnxruntime.__version__, error) from error
     load_ms = (time.perf_counter() - start) * 1000.0
     if [_identity(file) for file in files] != before:
-        raise ArtifactError(f"{directory} was replaced while it was read; open it again")
+        raise ArtifactError(f"{layout.graph.parent} was replaced while it was read; open it again")
     if weights is not None:
         weights.drop_encoded()
-    _check_graph(path, manifest, runtime_session)
+    check_used(runtime_session, provider, str(layout.graph))
     return Session(
-        directory,
-        manifest,
+        layout,
+        read_ports(layout, runtime_session),
         tokenizer,
         runtime_session,
         weights,
+        provider,
         threads,
         load_ms,
         onnxruntime.__version__,
+    )
+
+
+def _cannot_load(
+    layout: ModelLayout, provider: str, version: str, error: Exception
+) -> ArtifactError:
+    reason = _first_line(error)
+    if layout.manifest is not None:
+        fix = "upgrade onnxruntime or export again"
+    elif "is not a registered function/op" in str(error):
+        fix = "it has operators of another library, which cannot be measured"
+    else:
+        fix = "upgrade onnxruntime, or write the file again"
+    on = "" if provider == CPU else f" on {provider}"
+    return ArtifactError(
+        f"{layout.graph}: onnxruntime {version} cannot load it{on} ({reason}); {fix}"
     )
 
 
@@ -261,14 +329,6 @@ def _distribution_installed(name: str) -> bool:
     return True
 
 
-def _check_hash(path: Path, expected: str) -> None:
-    if sha256_file(path) != expected:
-        raise ArtifactError(
-            f"{path} is truncated or was changed: its hash is not the manifest's; "
-            "copy the directory again or export again"
-        )
-
-
 def _identity(path: Path) -> tuple[int, ...]:
     """Changes when a file is replaced or written to."""
     try:
@@ -278,51 +338,27 @@ def _identity(path: Path) -> tuple[int, ...]:
     return (found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns)
 
 
-def _hold_tokenizer(path: Path, manifest: ExportManifest, shared: bool) -> Held[Tokenizer]:
+def _hold_tokenizer(layout: ModelLayout, shared: bool) -> Held[HeldTokenizer]:
     if not shared:
-        return Held(_load_tokenizer(path, manifest))
-    key = (sha256_file(path), manifest.task.max_length)
-    return _tokenizers.get(key, lambda: _load_tokenizer(path, manifest))
+        return Held(_load_tokenizer(layout))
+    key = (sha256_file(layout.tokenizer), layout.max_length, layout.pad_token)
+    return _tokenizers.get(key, lambda: _load_tokenizer(layout))
 
 
-def _load_tokenizer(path: Path, manifest: ExportManifest) -> Tokenizer:
+def _load_tokenizer(layout: ModelLayout) -> HeldTokenizer:
     try:
-        tokenizer = Tokenizer.from_file(str(path))
+        tokenizer = Tokenizer.from_file(str(layout.tokenizer))
+        pad_token_id = layout.pad_token_id(tokenizer)
         tokenizer.no_padding()
-        tokenizer.enable_truncation(manifest.task.max_length)
+        tokenizer.enable_truncation(layout.max_length)
         tokenizer.encode("")
     except Exception as error:  # tokenizers raises plain Exception
+        again = "or export again" if layout.manifest else "or save the tokenizer again"
         raise ArtifactError(
-            f"{path} is corrupt or of a newer tokenizers ({_first_line(error)}); "
-            "copy the directory again or export again"
+            f"{layout.tokenizer} is corrupt or of a newer tokenizers ({_first_line(error)}); "
+            f"copy the directory again {again}"
         ) from error
-    return tokenizer
-
-
-def _check_graph(path: Path, manifest: ExportManifest, runtime_session: Any) -> None:
-    found = {entry.name: entry.type for entry in runtime_session.get_inputs()}
-    if set(found) != set(manifest.inputs) or "input_ids" not in found:
-        raise ArtifactError(
-            f"{path}: expected the inputs {', '.join(manifest.inputs)} as the manifest says, "
-            f"got {', '.join(found)}; export the model again"
-        )
-    unknown = sorted(set(found) - set(_ENCODING_FIELDS))
-    if unknown:
-        raise ArtifactError(
-            f"{path}: no tokenizer gives the input {unknown[0]}; known are "
-            f"{', '.join(_ENCODING_FIELDS)}; export the model again"
-        )
-    wrong = sorted(name for name, kind in found.items() if kind != "tensor(int64)")
-    if wrong:
-        raise ArtifactError(
-            f"{path}: input {wrong[0]} must be int64, is {found[wrong[0]]}; export the model again"
-        )
-    outputs = [(entry.name, entry.type) for entry in runtime_session.get_outputs()]
-    if outputs != [("logits", "tensor(float)")]:
-        raise ArtifactError(
-            f"{path}: expected one float32 output 'logits', got "
-            f"{', '.join(f'{name} ({kind})' for name, kind in outputs)}; export the model again"
-        )
+    return HeldTokenizer(tokenizer, pad_token_id)
 
 
 def _first_line(error: BaseException) -> str:

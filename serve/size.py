@@ -1,12 +1,10 @@
-"""What a model directory takes on disk, plain and zipped."""
+"""What the files of a model take on disk, plain and zipped."""
 
 import io
 import zipfile
-from pathlib import Path
 
 from pipeline.artifacts.benchmark import SizeOnDisk
-from pipeline.artifacts.exported import DATA_FILE, MODEL_FILE
-from pipeline.artifacts.files import directory_size_bytes
+from serve.layout import ModelLayout
 
 __all__ = ["measure_size"]
 
@@ -26,16 +24,15 @@ class _ByteCounter(io.RawIOBase):
         return len(data)
 
 
-def measure_size(directory: Path) -> SizeOnDisk:
-    """Sizes of a model directory; the zip file is only counted, not written."""
+def measure_size(layout: ModelLayout) -> SizeOnDisk:
+    """Sizes of a model's files; the zip file is only counted, not written."""
     counter = _ByteCounter()
     with zipfile.ZipFile(counter, "w", zipfile.ZIP_DEFLATED) as archive:
-        for path in sorted(directory.rglob("*")):
-            if path.is_file():
-                archive.write(path, path.relative_to(directory))
-    graph_files = [directory / MODEL_FILE, directory / DATA_FILE]
+        for number, path in enumerate(layout.files):
+            # Files from several directories may have one name; a number makes them differ.
+            archive.write(path, f"{number}/{path.name}")
     return SizeOnDisk(
-        model_bytes=sum(path.stat().st_size for path in graph_files if path.is_file()),
-        directory_bytes=directory_size_bytes(directory),
+        model_bytes=sum(path.stat().st_size for path in layout.graph_files),
+        directory_bytes=sum(path.stat().st_size for path in layout.files),
         zipped_bytes=counter.count,
     )

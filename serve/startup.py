@@ -2,11 +2,11 @@
 
 import statistics
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
 from random import Random
 
 from pipeline.artifacts.benchmark import Startup
-from serve.child import run_child
+from serve.child import ChildTask, run_child
+from serve.session import Session
 
 __all__ = ["PROCESSES", "measure_startups", "probe"]
 
@@ -14,9 +14,8 @@ PROCESSES = 5
 
 
 def measure_startups(
-    directories: Sequence[Path],
+    sessions: Sequence[Session],
     *,
-    threads: int,
     batch_size: int,
     sequence_length: int,
     random: Random,
@@ -25,8 +24,7 @@ def measure_startups(
     """Probe every model in fresh processes, interleaved in random order.
 
     Args:
-        directories: model directories.
-        threads: intra-op threads.
+        sessions: the models; each is opened anew, as it is here.
         batch_size: texts of the one batch.
         sequence_length: tokens a text.
         random: source of the order.
@@ -35,12 +33,12 @@ def measure_startups(
     Raises:
         MachineError: a process died, for instance for want of memory.
     """
-    measured: list[list[Mapping[str, float]]] = [[] for _ in directories]
+    measured: list[list[Mapping[str, float]]] = [[] for _ in sessions]
     for _ in range(PROCESSES):
-        order = list(range(len(directories)))
+        order = list(range(len(sessions)))
         random.shuffle(order)
         for index in order:
-            measured[index].append(probe(directories[index], threads, batch_size, sequence_length))
+            measured[index].append(probe(sessions[index], batch_size, sequence_length))
             advance()
     return [
         Startup(
@@ -53,16 +51,12 @@ def measure_startups(
     ]
 
 
-def probe(
-    directory: Path, threads: int, batch_size: int, sequence_length: int
-) -> Mapping[str, float]:
+def probe(session: Session, batch_size: int, sequence_length: int) -> Mapping[str, float]:
     """Open one model in a fresh process of this interpreter; see :mod:`serve.probe`.
 
     Raises:
         MachineError: the process failed or was killed.
     """
-    numbers = (threads, batch_size, sequence_length)
-    measured: Mapping[str, float] = run_child(
-        "serve.probe", directory, numbers, what="its load time and memory"
-    )
+    task = ChildTask.of(session, batch_size, sequence_length)
+    measured: Mapping[str, float] = run_child("serve.probe", task, what="its load time and memory")
     return measured

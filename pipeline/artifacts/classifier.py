@@ -116,11 +116,12 @@ def model_source(model: str) -> str:
 
 
 @contextmanager
-def model_errors(model: str) -> Iterator[str]:
+def model_errors(model: str, *, flag: str = "--model") -> Iterator[str]:
     """Check a model's name, give what transformers should load, and map what that raises.
 
     Args:
         model: a local directory or a hub id.
+        flag: what named it, for messages.
 
     Raises:
         ModelError: it is not there, is not what its configuration says, or holds pickles only.
@@ -129,10 +130,10 @@ def model_errors(model: str) -> Iterator[str]:
     directory = Path(source)
     looks_local = model.count("/") > 1 or model.startswith((".", "/", "~"))
     if looks_local and not directory.is_dir():
-        raise ModelError(f"--model {model}: no such directory; give a directory or a hub id")
+        raise ModelError(f"{flag} {model}: no such directory; give a directory or a hub id")
     if any(directory.glob("*.bin")) and not any(directory.glob("*.safetensors")):
         raise ModelError(
-            f"--model {model}: has pickled weights only, which can run code when they are read; "
+            f"{flag} {model}: has pickled weights only, which can run code when they are read; "
             "convert them to safetensors"
         )
     try:
@@ -145,7 +146,7 @@ def model_errors(model: str) -> Iterator[str]:
             reason = "its weights have other shapes than its config.json says"
         elif not directory.is_dir():
             reason = f"no such directory, and not from the hub: {reason}"
-        raise ModelError(f"--model {model}: cannot be loaded ({reason})") from error
+        raise ModelError(f"{flag} {model}: cannot be loaded ({reason})") from error
 
 
 def load_encoder(model: str, *, revision: str | None = None) -> PreTrainedModel:

@@ -90,6 +90,8 @@ def _convert_scalar(expected: Any, value: Any, source: Path, where: str) -> Any:
         return math.nan  # as to_json writes it
     if expected is type(None) and value is None:
         return None
+    if expected is Path and isinstance(value, str):
+        return Path(value)  # as to_json writes it
     if type(value) is expected:
         return value
     raise _mismatch(source, where, getattr(expected, "__name__", str(expected)), value)

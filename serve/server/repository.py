@@ -237,7 +237,7 @@ class Repository:
                 logging.INFO,
                 f"model {event}",
                 model=name,
-                sha256=model.session.manifest.model_sha256,
+                sha256=model.manifest.model_sha256,
                 session_ms=round(model.session.load_ms, 1),
             )
 

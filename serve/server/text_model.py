@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.artifacts.exported import MODEL_FILE
+from pipeline.artifacts.exported import MODEL_FILE, ExportManifest
 from pipeline.errors import ArtifactError
 from serve.server.errors import InferenceFailed, InvalidRequest, TooLarge
 from serve.server.protocol import (
@@ -63,15 +63,18 @@ class TextModel:
     Attributes:
         name: what requests call it.
         session: its ONNX Runtime session.
+        manifest: what the export said of it.
         metadata: what it takes and gives.
     """
 
     def __init__(self, name: str, session: Session) -> None:
         self.name = name
+        assert session.manifest is not None  # a server opens directories of ours alone
         self.session = session
-        self.metadata = _metadata(name, session)
-        self._is_pair = session.manifest.task.text_pair_column is not None
-        self._labels = session.manifest.task.labels
+        self.manifest = session.manifest
+        self.metadata = _metadata(name, session, self.manifest)
+        self._is_pair = self.manifest.task.text_pair_column is not None
+        self._labels = self.manifest.task.labels
         self._outputs = [output.name for output in self.metadata.outputs]
 
     def read(
@@ -95,7 +98,7 @@ class TextModel:
                 )
         names = set(request.inputs)
         if "input_ids" in names:
-            self._refuse_others(names, self.session.manifest.inputs)
+            self._refuse_others(names, self.session.inputs)
             return self._read_tokens(request, max_texts)
         expected = ("text", "text_pair") if self._is_pair else ("text",)
         self._refuse_others(names, expected)
@@ -120,7 +123,7 @@ class TextModel:
             texts = "text and text_pair" if self._is_pair else "text"
             raise InvalidRequest(
                 f"the input {others[0]!r} cannot be among these; model {self.name} takes {texts}, "
-                f"or else {', '.join(self.session.manifest.inputs)}"
+                f"or else {', '.join(self.session.inputs)}"
             )
 
     def tokenise(self, texts: Texts) -> list[TokenRow]:
@@ -180,7 +183,7 @@ class TextModel:
     def _read_tokens(self, request: InferRequest, max_texts: int) -> list[TokenRow]:
         ids = _read_token_tensor(request.inputs["input_ids"])
         rows, length = ids.shape
-        longest = self.session.manifest.task.max_length
+        longest = self.session.max_length
         if rows > max_texts:
             raise TooLarge(f"{rows} rows of tokens; this server takes {max_texts} in a request")
         if length > longest:
@@ -212,8 +215,7 @@ class TextModel:
         ]
 
 
-def _metadata(name: str, session: Session) -> ModelMetadata:
-    manifest = session.manifest
+def _metadata(name: str, session: Session, manifest: ExportManifest) -> ModelMetadata:
     texts = ["text"] if manifest.task.text_pair_column is None else ["text", "text_pair"]
     inputs = [TensorMetadata(text, "BYTES", (-1,)) for text in texts]
     inputs += [TensorMetadata(token, "INT64", (-1, -1)) for token in manifest.inputs]

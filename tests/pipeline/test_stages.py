@@ -9,7 +9,7 @@ import pytest
 
 from pipeline.config import BenchConfig, CheckConfig, ExportConfig, TrainConfig
 from pipeline.errors import MachineError, ModelError
-from pipeline.stages import plan_stage, run_stage
+from pipeline.stages import plan_stage, pytorch_loader, run_stage
 
 
 @pytest.fixture
@@ -98,3 +98,17 @@ def test_the_plan_refuses_the_model_that_training_would_refuse(train_config):
     config = dataclasses.replace(train_config, model="./nope")
     with pytest.raises(ModelError, match=r"--model \./nope: no such directory; give a dir"):
         plan_stage("train", config)
+
+
+def test_only_peers_of_pytorch_need_what_loads_them(tmp_path, monkeypatch, capsys):
+    from export.pytorch import load_pytorch
+
+    monkeypatch.setenv("GOMP_SPINCOUNT", "7")
+    plain = BenchConfig(models=(tmp_path,), peers=("onnxruntime-int8",))
+    assert pytorch_loader(plain) is None
+    compiled = dataclasses.replace(plain, peers=("openvino", "pytorch-compiled"))
+    assert pytorch_loader(compiled) is load_pytorch
+    assert "can take minutes" in capsys.readouterr().err
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(MachineError, match=r"bench --peers pytorch-compiled needs torch, .*train"):
+        pytorch_loader(compiled)

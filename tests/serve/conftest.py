@@ -1,5 +1,7 @@
 """Weights as bytes, the library's C functions, models of one operator, subjects of a benchmark."""
 
+import json
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -10,6 +12,7 @@ from numpy.typing import NDArray
 
 from pipeline.config import BenchConfig
 from serve.subjects import Subject, open_subjects
+from tests.conftest import VOCABULARY, save_tiny_tokenizer, write_word_counter
 from tests.serve.c_api import load_engine
 from tests.serve.matrices import encode
 from tests.serve.op_models import COLUMNS, ROWS, EncoderModel, LinearModel, sparse
@@ -28,6 +31,58 @@ def write_blob() -> WriteBlob:
 def engine(native_library: Path) -> Any:
     """The library's C functions."""
     return load_engine(native_library)
+
+
+def make_foreign(
+    directory: Path, *, outputs: int = 2, config: dict[str, Any] | None = None, onnx: str = ""
+) -> Path:
+    """The word counter as another tool would leave it: no manifest, perhaps a config.json."""
+    (directory / onnx).mkdir(parents=True)
+    save_tiny_tokenizer(directory)
+    write_word_counter(directory / onnx / "model.onnx", outputs, scale=1.0, positions=64)
+    if config is not None:
+        (directory / "config.json").write_text(json.dumps(config))
+    return directory
+
+
+@pytest.fixture(scope="session")
+def tiny_sequence_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A random BERT for sequence classification as transformers saves it, with its model.onnx."""
+    import torch
+    from transformers import BertConfig, BertForSequenceClassification
+
+    directory = tmp_path_factory.mktemp("tiny-sequence-model")
+    save_tiny_tokenizer(directory)
+    torch.manual_seed(0)
+    config = BertConfig(
+        vocab_size=len(VOCABULARY),
+        hidden_size=32,
+        num_hidden_layers=1,
+        num_attention_heads=4,
+        intermediate_size=64,
+        max_position_embeddings=96,
+        initializer_range=0.2,
+        attn_implementation="eager",  # the plain operators, which any engine knows
+    )
+    model = BertForSequenceClassification(config).eval()
+    model.save_pretrained(directory)
+    names = ["input_ids", "attention_mask", "token_type_ids"]
+    ids = torch.ones((2, 8), dtype=torch.int64)
+    axes = {name: {0: "batch", 1: "sequence"} for name in names}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # that this exporter is the older one
+        torch.onnx.export(
+            model,
+            (),
+            str(directory / "model.onnx"),
+            kwargs=dict.fromkeys(names, ids) | {"return_dict": False},
+            dynamo=False,
+            opset_version=17,
+            input_names=names,
+            output_names=["logits"],
+            dynamic_axes={**axes, "logits": {0: "batch"}},
+        )
+    return directory
 
 
 @pytest.fixture

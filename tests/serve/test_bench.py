@@ -182,7 +182,7 @@ def test_too_long_sequences_are_refused_before_anything_is_measured(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("serve.bench.measure_size", lambda directory: pytest.fail("measured"))
+    monkeypatch.setattr("serve.subjects.measure_size", lambda layout: pytest.fail("measured"))
     model = make_model(tmp_path / "model", positions=16)
     with pytest.raises(ConfigurationError, match="--sequence-lengths 17 is more than"):
         run([model], reviews[1], sequence_lengths=(8, 17))
@@ -245,9 +245,9 @@ def test_the_first_model_is_opened_twice_and_closed_before_the_next_thread_count
     opened: list[tuple[int, list[str], int]] = []
     alive: list[weakref.ref[Any]] = []
 
-    def open_and_note(config: BenchConfig, *, threads: int) -> list[Any]:
+    def open_and_note(config: BenchConfig, *, threads: int, **others: Any) -> list[Any]:
         before = sum(reference() is not None for reference in alive)
-        subjects = open_subjects(config, threads=threads)
+        subjects = open_subjects(config, threads=threads, **others)
         opened.append((threads, [subject.name for subject in subjects], before))
         alive.extend(weakref.ref(subject.session) for subject in subjects)
         return subjects
@@ -292,3 +292,27 @@ def test_lengths_of_a_grid_that_is_not_timed_do_not_matter(
     lengths = {"sequence_lengths": (8, 999), "scenarios": ("single-stream",)}
     result = run([model], reviews[1], max_samples=5, **lengths)
     assert [measured.cell.scenario for measured in result.cells] == ["single-stream"]
+
+
+@pytest.mark.usefixtures("quick")
+def test_a_model_of_others_and_its_peer(
+    tiny_sequence_model: Path, reviews: tuple[Path, Path], tmp_path: Path
+) -> None:
+    result = run(
+        [tiny_sequence_model],
+        reviews[1],
+        labels=("0", "1"),
+        peers=("onnxruntime-int8",),
+        max_samples=8,
+        profile=True,
+    )
+    first, peer = result.models
+    assert (first.engine, peer.engine) == ("onnxruntime", "onnxruntime-int8")
+    assert first.export is None and first.startup is not None and first.profile is not None
+    assert (peer.startup, peer.profile) == (None, None)
+    assert peer.size is not None and first.size is not None
+    assert peer.size.model_bytes < first.size.model_bytes
+    assert peer.quality is not None and peer.quality.agreement is not None
+    assert {"onnx", "onnxruntime"} <= set(result.versions)
+    write_benchmark(tmp_path / "bench.json", result)
+    assert read_benchmark(tmp_path / "bench.json") == result

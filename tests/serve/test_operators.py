@@ -63,7 +63,8 @@ def test_an_engine_model_opens_and_runs(engine_model: Path) -> None:
 
 
 def test_the_plan_and_the_time_of_our_operators(engine_model: Path) -> None:
-    profile = measure_operators(engine_model, threads=1, batch_size=1, sequence_length=8)
+    session = open_session(engine_model, threads=1)
+    profile = measure_operators(session, batch_size=1, sequence_length=8)
     assert profile.isa == native.isa()
     (plan,) = profile.plan
     assert plan == MatrixPlan("head", plan.kernel, 0.25)
@@ -82,19 +83,19 @@ def test_corrupt_weights_are_one_line(
 def test_an_instruction_set_that_cannot_be_had_is_one_line(
     engine_model: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    session = open_session(engine_model, threads=1)
     monkeypatch.setenv(native.ISA_VARIABLE, "altivec")
     with pytest.raises(ConfigurationError, match="SMP_ENGINE_ISA asks for altivec, which is"):
         open_session(engine_model)
     with pytest.raises(MachineError, match="SMP_ENGINE_ISA asks for altivec"):
-        measure_operators(engine_model, threads=1, batch_size=1, sequence_length=8)
+        measure_operators(session, batch_size=1, sequence_length=8)
 
 
 def test_the_operators_of_a_model_and_their_calls_a_run(
     make_model: MakeModel, tmp_path: Path
 ) -> None:
-    profile = measure_operators(
-        make_model(tmp_path / "model"), threads=1, batch_size=2, sequence_length=8
-    )
+    session = open_session(make_model(tmp_path / "model"), threads=1)
+    profile = measure_operators(session, batch_size=2, sequence_length=8)
     assert (profile.batch_size, profile.sequence_length, profile.runs) == (2, 8, RUNS)
     calls = {entry.operator: entry.calls for entry in profile.operators}
     assert calls["Gather"] in (2.0, 3.0)  # ONNX Runtime makes a slice of one of them
@@ -106,6 +107,6 @@ def test_the_operators_of_a_model_and_their_calls_a_run(
 
 
 def test_a_failing_process_is_one_line(make_model: MakeModel, tmp_path: Path) -> None:
-    directory = make_model(tmp_path / "model", positions=8)
+    session = open_session(make_model(tmp_path / "model", positions=8), threads=1)
     with pytest.raises(MachineError, match=r"time by operator failed: .*1 texts of 9 tokens"):
-        measure_operators(directory, threads=1, batch_size=1, sequence_length=9)
+        measure_operators(session, batch_size=1, sequence_length=9)

@@ -5,7 +5,10 @@ from random import Random
 import pytest
 
 from pipeline.errors import MachineError
+from serve import open_session
+from serve.layout import ModelSource, read_layout
 from serve.startup import PROCESSES, measure_startups, probe
+from tests.serve.conftest import make_foreign
 
 
 def test_a_larger_model_has_a_larger_peak(make_model: Callable[..., Path], tmp_path: Path) -> None:
@@ -13,8 +16,7 @@ def test_a_larger_model_has_a_larger_peak(make_model: Callable[..., Path], tmp_p
     large = make_model(tmp_path / "large", positions=8_000_000)  # 64 MB of weights
     advances: list[int] = []
     startups = measure_startups(
-        [small, large],
-        threads=1,
+        [open_session(small, threads=1), open_session(large, threads=1)],
         batch_size=1,
         sequence_length=4,
         random=Random(0),
@@ -34,7 +36,7 @@ def test_a_folder_named_serve_in_the_current_directory_is_not_run(
     (tmp_path / "serve").mkdir()
     (tmp_path / "serve" / "__init__.py").write_text("raise RuntimeError('the wrong one')")
     monkeypatch.chdir(tmp_path)
-    assert probe(Path("model"), 1, 1, 4)["load_ms"] > 0
+    assert probe(open_session(Path("model"), threads=1), 1, 4)["load_ms"] > 0
 
 
 def test_a_failing_process_is_reported_with_its_last_line(
@@ -42,4 +44,13 @@ def test_a_failing_process_is_reported_with_its_last_line(
 ) -> None:
     directory = make_model(tmp_path / "model", positions=8)
     with pytest.raises(MachineError, match=r"load time and memory failed: .*1 texts of 9 tokens"):
-        probe(directory, 1, 1, 9)
+        probe(open_session(directory, threads=1), 1, 9)
+
+
+def test_a_file_of_others_is_opened_with_what_was_said_of_it(tmp_path: Path) -> None:
+    directory = make_foreign(tmp_path / "model")
+    tokenizer = tmp_path / "tokenizer"
+    tokenizer.mkdir()
+    (directory / "tokenizer.json").rename(tokenizer / "tokenizer.json")
+    source = ModelSource(directory / "model.onnx", tokenizer, 16, ("bad", "good"))
+    assert probe(open_session(read_layout(source), threads=1), 1, 4)["load_ms"] > 0

@@ -33,6 +33,7 @@ class Outer:
     sizes: tuple[int, ...]
     inners: Mapping[str, Inner]
     anything: Any
+    place: Path
     notes: Mapping[str, Any] = field(default_factory=dict)
 
 
@@ -49,6 +50,7 @@ outers = st.builds(
     st.lists(numbers).map(tuple),
     st.dictionaries(st.text(), inners),
     plain,
+    st.text().map(Path),
     st.dictionaries(st.text(), plain),
 )
 
@@ -61,6 +63,7 @@ GOOD = {
     "sizes": [1, 2],
     "inners": {"k": {"size": 3, "share": 1}},
     "anything": [1, {"x": None}],
+    "place": "a/b",
 }
 
 
