@@ -15,7 +15,8 @@ from pipeline.errors import MachineError
 
 __all__ = ["plan_stage", "run_stage"]
 
-_TRAINING_PACKAGES = ("torch", "transformers", "accelerate", "onnx", "onnxscript")
+_TRAINING_PACKAGES = ("torch", "transformers", "accelerate", "datasets", "onnx", "onnxscript")
+_BENCH_PACKAGES = ("datasets", "matplotlib")
 _SERVING_PACKAGES = (
     "uvicorn",
     "httptools",
@@ -93,6 +94,7 @@ def run_stage(name: str, config: Config, *, as_json: bool) -> bool:
             facts = to_json(exported)
             _show(as_json, facts, lambda: print_exported(config.output_dir, facts))
         case BenchConfig():
+            _need_packages(name, _BENCH_PACKAGES, extras="cpu,bench")
             from pipeline.report import print_benchmark, write_report
             from serve.bench import run_benchmark
 
