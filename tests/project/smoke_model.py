@@ -12,10 +12,10 @@ import onnx
 
 sys.path.append(str(Path(__file__).parents[2]))
 
-from pipeline.artifacts.exported import read_exported, write_export_manifest  # noqa: E402
-from pipeline.artifacts.files import sha256_file  # noqa: E402
-from tests.conftest import write_model  # noqa: E402
-from tests.serve.matrices import encode  # noqa: E402
+from pipeline.artifacts.exported import read_exported, write_export_manifest
+from pipeline.artifacts.files import sha256_file
+from tests.conftest import write_model
+from tests.serve.matrices import encode
 
 
 def write_smoke_model(directory: Path) -> None:
