@@ -1,10 +1,13 @@
-# The runtime image, CPU, for `serve` and `bench`; no torch in it:
+# The runtime image, CPU, for `serve`; no torch in it:
 #   docker build -t smp-pipeline .
 #   docker run --rm -p 8080:8080 -p 8081:8081 -v "$PWD/models:/models:ro" smp-pipeline \
 #       serve /models --host 0.0.0.0
-#   docker run --rm --no-healthcheck -v "$PWD:/work" smp-pipeline bench ...
 # It asks the server on port 8080 whether it is ready; with another --port or TLS, give your own
 # --health-cmd or --no-healthcheck.
+#
+# The same for `bench` and `check`, which read labelled texts and draw a plot:
+#   docker build -t smp-pipeline:bench --build-arg VARIANT=bench .
+#   docker run --rm -v "$PWD:/work" smp-pipeline:bench bench ...
 #
 # The training image, for NVIDIA GPUs (needs the NVIDIA container toolkit on the host):
 #   docker build -t smp-pipeline:train --build-arg VARIANT=train .
@@ -32,6 +35,9 @@ COPY serve serve
 FROM base AS install-runtime
 RUN pip install --constraint requirements/lock.txt ".[cpu,serve]" && smp-pipeline info --native
 
+FROM base AS install-bench
+RUN pip install --constraint requirements/lock.txt ".[cpu,bench]" && smp-pipeline info --native
+
 # torch's own wheels bring CUDA; the host brings the driver.
 FROM base AS install-train
 RUN pip install --constraint requirements/lock.txt ".[train,gpu]" && smp-pipeline info --native
@@ -49,6 +55,9 @@ COPY --from=install-runtime /opt/smp-pipeline /opt/smp-pipeline
 EXPOSE 8080 8081
 HEALTHCHECK --interval=10s --timeout=3s --start-period=60s \
     CMD ["python", "-c", "from http.client import HTTPConnection as C; c = C('127.0.0.1', 8080, timeout=2); c.request('GET', '/v2/health/ready'); exit(c.getresponse().status != 200)"]
+
+FROM user AS bench
+COPY --from=install-bench /opt/smp-pipeline /opt/smp-pipeline
 
 FROM user AS train
 COPY --from=install-train /opt/smp-pipeline /opt/smp-pipeline

@@ -10,6 +10,9 @@ WEB_VENV := .venv-web
 WEB_INSTALLED := $(WEB_VENV)/.installed
 KSERVE_VENV := .venv-kserve
 KSERVE_INSTALLED := $(KSERVE_VENV)/.installed
+LOWEST_VENV := .venv-lowest
+LOWEST_INSTALLED := $(LOWEST_VENV)/.installed
+HIGHEST_VENV := .venv-highest
 KERNELS := serve/kernels
 NATIVE_BUILD := build/native
 CMAKE := $(VENV)/bin/cmake
@@ -29,7 +32,8 @@ export HF_HUB_DISABLE_TELEMETRY := 1
 API_MODULES := export pipeline.artifacts pipeline.config pipeline.errors pipeline.gate serve \
   serve.bench smp.masking smp.schedules smp.scores smp.train
 
-.PHONY: help venv native kernel-bench api demo demo-data test check format lock clean clean-all
+.PHONY: help venv native kernel-bench api demo demo-data test check format lock clean clean-all \
+  wheel test-lowest test-highest lock-lowest
 .DELETE_ON_ERROR:
 
 help:
@@ -43,6 +47,10 @@ help:
 	@echo "make check       formatting, lint and types"
 	@echo "make format      format the sources and mend what lint can mend"
 	@echo "make lock        write requirements/lock.txt from what $(VENV) has"
+	@echo "make wheel       build the source archive and the wheel into dist, and try the wheel"
+	@echo "make test-lowest   test with the lowest versions that pyproject.toml admits"
+	@echo "make test-highest  test with the newest versions that pyproject.toml admits"
+	@echo "make lock-lowest   write requirements/lowest.txt"
 	@echo "make clean       remove caches and what the demo wrote in runs/demo"
 	@echo "make clean-all   make clean, and remove the virtual environments and demo-data"
 	@echo
@@ -140,13 +148,49 @@ format: $(INSTALLED)
 	@$(RUN) -m ruff format --quiet .
 	@$(VENV)/bin/clang-format -i $(CXX_FILES)
 
+# What depends on the versions of other packages; .venv and the native library are as ever.
+VERSION_TESTS := -m "not slow" tests/pipeline tests/smp tests/export tests/serve
+
+$(LOWEST_INSTALLED): requirements/lowest.txt
+	@echo "Installing into $(LOWEST_VENV) (about 2 minutes)"
+	$(call new_venv,$(LOWEST_VENV))
+	@$(LOWEST_VENV)/bin/python $(PIP_INSTALL) --requirement requirements/lowest.txt
+	@$(LOWEST_VENV)/bin/python $(PIP_INSTALL) --no-deps --no-build-isolation --editable .
+	@touch $@
+
+test-lowest: native $(LOWEST_INSTALLED)
+	@echo "Running the tests with the lowest versions that pyproject.toml admits"
+	@$(LOWEST_VENV)/bin/python -m pytest --numprocesses=auto --maxprocesses=4 --dist=loadfile $(VERSION_TESTS)
+
+test-highest: native
+	@echo "Installing the newest versions that pyproject.toml admits into $(HIGHEST_VENV)"
+	@rm -rf $(HIGHEST_VENV)
+	$(call new_venv,$(HIGHEST_VENV))
+	@$(HIGHEST_VENV)/bin/python $(PIP_INSTALL) --editable ".[bench,cpu,serve,train,peers,test]"
+	@echo "Running the tests with them"
+	@$(HIGHEST_VENV)/bin/python -m pytest --numprocesses=auto --maxprocesses=4 --dist=loadfile $(VERSION_TESTS)
+
+# Not part of `make test`: it compiles all with optimisation, and installs from the package index.
+wheel: $(INSTALLED)
+	@PYTHON="$(PYTHON)" .ci/wheel
+
+# With the oldest Python, too: make lock-lowest PYTHON=python3.11
+lock-lowest: $(INSTALLED)
+	@rm -rf $(LOWEST_VENV) && mkdir -p build
+	$(call new_venv,$(LOWEST_VENV))
+	@$(RUN) requirements/lowest.py > build/lowest.txt
+	@$(LOWEST_VENV)/bin/python $(PIP_INSTALL) --constraint build/lowest.txt \
+	  --editable ".[bench,cpu,serve,train,peers,test]" scikit-build-core
+	@$(LOWEST_VENV)/bin/python requirements/lock.py lowest > requirements/lowest.txt.new
+	@mv requirements/lowest.txt.new requirements/lowest.txt
+
 lock: $(INSTALLED)
 	@$(RUN) requirements/lock.py > requirements/lock.txt.new
 	@mv requirements/lock.txt.new requirements/lock.txt
 
 clean:
-	@rm -rf runs/demo build .pytest_cache .mypy_cache .ruff_cache .hypothesis serve/libsmp_engine.*
+	@rm -rf runs/demo build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis serve/libsmp_engine.*
 	@find . -name __pycache__ -not -path './.venv*' -prune -exec rm -rf {} +
 
 clean-all: clean
-	@rm -rf $(VENV) $(OPTIMUM_VENV) $(WEB_VENV) $(KSERVE_VENV) demo-data
+	@rm -rf $(VENV) $(OPTIMUM_VENV) $(WEB_VENV) $(KSERVE_VENV) $(LOWEST_VENV) $(HIGHEST_VENV) demo-data

@@ -24,7 +24,8 @@ from pipeline.status import status_line
 
 __all__ = ["Result", "plan_stage", "pytorch_loader", "run_serve", "run_stage"]
 
-_TRAINING_PACKAGES = ("torch", "transformers", "accelerate", "onnx", "onnxscript")
+_TRAINING_PACKAGES = ("torch", "transformers", "accelerate", "datasets", "onnx", "onnxscript")
+_BENCH_PACKAGES = ("datasets",)
 _SERVING_PACKAGES = (
     "uvicorn",
     "httptools",
@@ -115,6 +116,8 @@ def run_stage(name: str, config: Config) -> Result | None:
             facts = to_json(exported)
             return Result(facts, lambda: print_exported(config.output_dir, facts))
         case BenchConfig():
+            if config.validation_file is not None:
+                _need_packages(name, _BENCH_PACKAGES, extras="cpu,bench")
             with status_line("loading ONNX Runtime"):
                 from pipeline.report import print_benchmark, write_benchmark_files
                 from serve.bench import run_benchmark

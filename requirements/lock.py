@@ -1,6 +1,7 @@
 """Print the exact versions in this environment of all that pyproject.toml asks for.
 
     .venv/bin/python requirements/lock.py > requirements/lock.txt
+    .venv-lowest/bin/python requirements/lock.py lowest > requirements/lowest.txt
 
 Walks the dependencies of the default environment (base, the extras below, and the build backend)
 through the metadata of the installed packages. Left out are packages that merely happen to be
@@ -19,14 +20,20 @@ from packaging.version import Version
 
 __all__ = ["DEFAULT_EXTRAS", "locked_versions", "main"]
 
-DEFAULT_EXTRAS = ("cpu", "serve", "train", "peers", "test")
+DEFAULT_EXTRAS = ("bench", "cpu", "serve", "train", "peers", "test")
 
 _PROJECT = Path(__file__).parent.parent / "pyproject.toml"
 _ONE_PLATFORM_ONLY = ("cuda-", "nvidia-", "triton-")
-_HEADER = """\
+_HEADERS = {
+    "default": """\
 # The default environment (make .venv): base and the extras {extras}.
 # Written by requirements/lock.py from an environment that passed `make test`; not edited by hand.
-"""
+""",
+    "lowest": """\
+# The lowest versions that pyproject.toml admits (requirements/lowest.py) of base and the extras
+# {extras}, for Python 3.11. Written by `make lock-lowest`; not edited by hand.
+""",
+}
 
 
 def locked_versions() -> dict[str, str]:
@@ -65,7 +72,8 @@ def main() -> int:
     except PackageNotFoundError as error:
         print(f"error: {error.name} is not installed; install the extras first", file=sys.stderr)
         return 2
-    print(_HEADER.format(extras=", ".join(DEFAULT_EXTRAS)), end="")
+    header = _HEADERS["lowest" if sys.argv[1:] == ["lowest"] else "default"]
+    print(header.format(extras=", ".join(DEFAULT_EXTRAS)), end="")
     print("\n".join(f"{name}=={version}" for name, version in versions.items()))
     return 0
 

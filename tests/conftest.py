@@ -2,6 +2,7 @@
 
 import csv
 import dataclasses
+import json
 import os
 import random
 import shutil
@@ -42,13 +43,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 def save_tiny_tokenizer(directory: Path) -> None:
-    """Write a WordPiece tokenizer over the words above, as transformers saves one."""
+    """Write a WordPiece tokenizer over the words above, as transformers would save it."""
     from tokenizers import Tokenizer
     from tokenizers.models import WordPiece
     from tokenizers.normalizers import BertNormalizer
     from tokenizers.pre_tokenizers import BertPreTokenizer
     from tokenizers.processors import TemplateProcessing
-    from transformers import PreTrainedTokenizerFast
 
     vocabulary = {token: index for index, token in enumerate(VOCABULARY)}
     tokenizer = Tokenizer(WordPiece(vocabulary, unk_token="[UNK]"))
@@ -59,16 +59,20 @@ def save_tiny_tokenizer(directory: Path) -> None:
         pair="[CLS] $A [SEP] $B:1 [SEP]:1",
         special_tokens=[("[CLS]", vocabulary["[CLS]"]), ("[SEP]", vocabulary["[SEP]"])],
     )
-    PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer,
-        unk_token="[UNK]",
-        sep_token="[SEP]",
-        pad_token="[PAD]",
-        cls_token="[CLS]",
-        mask_token="[MASK]",
-        model_max_length=64,
-        model_input_names=["input_ids", "token_type_ids", "attention_mask"],
-    ).save_pretrained(directory)
+    tokenizer.add_special_tokens(list(SPECIAL))
+    tokenizer.save(str(directory / "tokenizer.json"))
+    config = {
+        "backend": "tokenizers",
+        "cls_token": "[CLS]",
+        "mask_token": "[MASK]",
+        "model_input_names": ["input_ids", "token_type_ids", "attention_mask"],
+        "model_max_length": 64,
+        "pad_token": "[PAD]",
+        "sep_token": "[SEP]",
+        "tokenizer_class": "TokenizersBackend",
+        "unk_token": "[UNK]",
+    }
+    (directory / "tokenizer_config.json").write_text(json.dumps(config, indent=2) + "\n", "utf-8")
 
 
 def write_reviews(path: Path, count: int, seed: int, labels: tuple[str, str] = ("0", "1")) -> Path:
@@ -195,49 +199,51 @@ def write_word_counter(path: Path, outputs: int, *, scale: float, positions: int
     onnx.save(model, path)
 
 
-@pytest.fixture(scope="session")
-def make_model() -> Callable[..., Path]:
-    """A function that writes a model directory around :func:`write_word_counter`'s graph."""
+def write_model(
+    directory: Path,
+    *,
+    labels: tuple[str, ...] = ("0", "1"),
+    metric: str = "accuracy",
+    max_length: int = 32,
+    text_pair_column: str | None = None,
+    scale: float = 1.0,
+    positions: int = 64,
+    **changes: Any,
+) -> Path:
+    """Write a model directory around :func:`write_word_counter`'s graph."""
     from pipeline.artifacts.exported import ExportManifest, Verification, write_export_manifest
     from pipeline.artifacts.files import sha256_file
     from pipeline.artifacts.run import BaseModel, TaskLayout
 
-    def make(
-        directory: Path,
-        *,
-        labels: tuple[str, ...] = ("0", "1"),
-        metric: str = "accuracy",
-        max_length: int = 32,
-        text_pair_column: str | None = None,
-        scale: float = 1.0,
-        positions: int = 64,
-        **changes: Any,
-    ) -> Path:
-        directory.mkdir(parents=True)
-        save_tiny_tokenizer(directory)
-        graph = directory / "model.onnx"
-        write_word_counter(graph, max(1, len(labels)), scale=scale, positions=positions)
-        kind = "classification" if labels else "regression"
-        manifest = ExportManifest(
-            smp_pipeline_version="0",
-            format="dense",
-            method="smp-s",
-            density=0.5,
-            opset=20,
-            base_model=BaseModel("tiny", None, "bert", "0" * 64),
-            task=TaskLayout(kind, labels, "text", text_pair_column, "label", max_length, metric),
-            inputs=("input_ids", "attention_mask", "token_type_ids"),
-            pad_token_id=VOCABULARY.index("[PAD]"),
-            model_sha256=sha256_file(graph),
-            verification=Verification(1, 0.0, 1e-4, 1.0),
-            encodings={},
-            run={},
-            versions={},
-        )
-        write_export_manifest(directory, dataclasses.replace(manifest, **changes))
-        return directory
+    directory.mkdir(parents=True)
+    save_tiny_tokenizer(directory)
+    graph = directory / "model.onnx"
+    write_word_counter(graph, max(1, len(labels)), scale=scale, positions=positions)
+    kind = "classification" if labels else "regression"
+    manifest = ExportManifest(
+        smp_pipeline_version="0",
+        format="dense",
+        method="smp-s",
+        density=0.5,
+        opset=20,
+        base_model=BaseModel("tiny", None, "bert", "0" * 64),
+        task=TaskLayout(kind, labels, "text", text_pair_column, "label", max_length, metric),
+        inputs=("input_ids", "attention_mask", "token_type_ids"),
+        pad_token_id=VOCABULARY.index("[PAD]"),
+        model_sha256=sha256_file(graph),
+        verification=Verification(1, 0.0, 1e-4, 1.0),
+        encodings={},
+        run={},
+        versions={},
+    )
+    write_export_manifest(directory, dataclasses.replace(manifest, **changes))
+    return directory
 
-    return make
+
+@pytest.fixture(scope="session")
+def make_model() -> Callable[..., Path]:
+    """:func:`write_model`."""
+    return write_model
 
 
 @contextmanager

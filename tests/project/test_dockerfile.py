@@ -62,7 +62,11 @@ def test_the_extras_exist_and_each_image_has_one_onnx_runtime() -> None:
         for name, rest in content:
             if name == "RUN" and (match := re.search(r'"\.\[([\w,]+)\]"', rest)):
                 installed[stage] = set(match[1].split(","))
-    assert installed == {"install-runtime": {"cpu", "serve"}, "install-train": {"train", "gpu"}}
+    assert installed == {
+        "install-runtime": {"cpu", "serve"},
+        "install-bench": {"cpu", "bench"},
+        "install-train": {"train", "gpu"},
+    }
     assert set.union(*installed.values()) <= known
 
 
@@ -71,7 +75,7 @@ def test_an_image_without_the_native_library_is_not_built() -> None:
     assert any(
         name == "RUN" and "install" in rest and "g++" in rest for name, rest in found["base"]
     )
-    for stage in ("install-runtime", "install-train"):
+    for stage in ("install-runtime", "install-bench", "install-train"):
         assert found[stage][-1][1].endswith("&& smp-pipeline info --native")
 
 
@@ -79,7 +83,7 @@ def test_the_build_argument_names_a_stage_and_images_run_without_root() -> None:
     (default,) = [rest for name, rest in instructions() if rest.startswith("VARIANT=")]
     found = stages()
     assert found["final"] == [("FROM", "${VARIANT}")]
-    for variant in ("runtime", "train"):
+    for variant in ("runtime", "bench", "train"):
         assert found[variant][0] == ("FROM", f"user AS {variant}")
     assert default.removeprefix("VARIANT=") == "runtime"
     assert ("USER", "smp") in found["user"]

@@ -210,7 +210,7 @@ def test_a_full_queue_says_when_to_come_back(model: Path) -> None:
         assert len(errors) >= 5
         for error in errors:
             assert error.code().name == "RESOURCE_EXHAUSTED"
-            assert int(dict(error.trailing_metadata())["retry-after"]) >= 1
+            assert int(dict([*error.trailing_metadata()])["retry-after"]) >= 1
         rest = [answer for answer in answers if not isinstance(answer, grpc.aio.AioRpcError)]
         assert rest
         assert all(logits(answer) == [[1, -1]] for answer in rest)
@@ -315,18 +315,18 @@ def test_a_request_is_found_in_the_log_by_its_id(
     async def scenario(_: Running, stub: Any) -> None:
         call = stub.ModelInfer(text_message("good"), metadata=(("x-request-id", "abc-1"),))
         await call
-        assert dict(await call.trailing_metadata())["x-request-id"] == "abc-1"
+        assert dict([*await call.trailing_metadata()])["x-request-id"] == "abc-1"
         ids = set()
         for _ in range(2):
             call = stub.ModelInfer(text_message("good"))
             await call
-            ids.add(dict(await call.trailing_metadata())["x-request-id"])
+            ids.add(dict([*await call.trailing_metadata()])["x-request-id"])
         assert len(ids) == 2
         unknown = stub.ModelInfer(
             text_message("good", model="x"), metadata=(("x-request-id", "abc-2"),)
         )
         error = await refusal(unknown)
-        assert dict(error.trailing_metadata())["x-request-id"] == "abc-2"
+        assert dict([*error.trailing_metadata()])["x-request-id"] == "abc-2"
         long = stub.ModelInfer(text_message("good"), metadata=(("x-request-id", "a" * 129),))
         status, details = status_and_details(await refusal(long))
         assert status == "INVALID_ARGUMENT"

@@ -233,7 +233,7 @@ def test_a_refusal_says_when_to_come_back(slow_model: Path) -> None:
     assert 0 < len(refused) < len(results)
     assert {error.code() for error in refused} == {grpc.StatusCode.RESOURCE_EXHAUSTED}
     for error in refused:
-        assert int(dict(error.trailing_metadata())["retry-after"]) >= 1
+        assert int(dict([*error.trailing_metadata()])["retry-after"]) >= 1
 
 
 class LongQuestion(Question):
