@@ -125,11 +125,14 @@ def bench(dry_run: DryRun = False, json: Json = False, **values: Any) -> None:
 @app.command()
 @with_flags(CheckConfig)
 def check(json: Json = False, **values: Any) -> None:
-    """Fail (exit code 1) if a benchmark is worse than a baseline.
+    """Fail (exit code 1) if a benchmark is worse than a baseline, and not by chance.
 
-    Exit code 0: passed. 1: a regression. 2: the input cannot be compared.
+    Exit code 0: passed. 1: a regression. 2: the two cannot be compared, or a latency could not be
+    judged.
 
     Example: smp-pipeline check bench.json --baseline baseline.json --max-accuracy-drop 0.5
+
+    Example: smp-pipeline check bench.json --baseline baseline.json --update
     """
     _stage("check", CheckConfig, values, dry_run=False, as_json=json)
 
@@ -166,7 +169,7 @@ def run(
         ),
     ] = False,
 ) -> None:
-    """Do the stages of a YAML recipe: train, export, bench, check.
+    """Do the stages of a YAML recipe: train, export, bench, gate (the flags of check).
 
     Each key of the recipe is a stage, each key below it a flag of that stage without the dashes.
     A stage may hold a list, to run it several times. Flags given here win over the file:

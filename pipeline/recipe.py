@@ -1,7 +1,7 @@
-"""One YAML file for all stages: ``train``, ``export``, ``bench`` and ``check``.
+"""One YAML file for all stages: ``train``, ``export``, ``bench`` and ``gate``.
 
 Each key holds one stage's settings, or a list of them to run that stage several times. A stage's
-keys are its flags without the dashes.
+keys are its flags without the dashes; those of ``gate`` are the flags of ``smp-pipeline check``.
 """
 
 import dataclasses
@@ -24,8 +24,10 @@ STAGES: Mapping[str, type[Stage]] = {
     "train": TrainConfig,
     "export": ExportConfig,
     "bench": BenchConfig,
-    "check": CheckConfig,
+    "gate": CheckConfig,
 }
+# A stage's earlier name -> its name.
+_RENAMED = {"check": "gate"}
 
 
 def read_recipe(path: Path) -> dict[str, list[dict[str, Any]]]:
@@ -47,7 +49,12 @@ def read_recipe(path: Path) -> dict[str, list[dict[str, Any]]]:
     if not isinstance(content, dict) or not content:
         raise ConfigurationError(f"RECIPE {path}: give at least one of {', '.join(STAGES)}")
     stages = {}
-    for name, value in content.items():
+    for key, value in content.items():
+        name = _RENAMED.get(key, key)
+        if name in stages:
+            raise ConfigurationError(
+                f"RECIPE {path}: {name} is there twice, once under its earlier name; keep one"
+            )
         if name not in STAGES:
             raise ConfigurationError(
                 f"RECIPE {path}: unknown stage {name!r}; stages are {', '.join(STAGES)}"
@@ -75,7 +82,7 @@ def resolve(
         source: the recipe's path, for messages.
 
     Returns:
-        (stage name, configuration), first train, then export, bench, check.
+        (stage name, configuration), first train, then export, bench, gate.
 
     Raises:
         ConfigurationError: an unknown key, a value of the wrong type or out of bounds.
@@ -128,7 +135,7 @@ def _target(flag: str, runs: Mapping[str, Sequence[Any]]) -> tuple[str, int | No
         close = difflib.get_close_matches(key, known, n=1)
         hint = f"; did you mean --{close[0]}?" if close else "; see --help of each stage"
         raise ConfigurationError(f"{flag} is a flag of no stage in the recipe{hint}")
-    stage = path[0]
+    stage = _RENAMED.get(path[0], path[0])
     number = path[1] if len(path) > 1 else None
     if stage not in runs or key not in _keys(stage) or len(path) > 2:
         raise ConfigurationError(

@@ -11,7 +11,7 @@ from pipeline.artifacts.manifest import to_json
 from pipeline.config import BenchConfig, CheckConfig, ExportConfig, ServeConfig, TrainConfig
 from pipeline.config.fields import key_name
 from pipeline.environment import is_main_process
-from pipeline.errors import MachineError
+from pipeline.errors import MachineError, PipelineError
 
 __all__ = ["plan_stage", "run_stage"]
 
@@ -106,12 +106,35 @@ def run_stage(name: str, config: Config, *, as_json: bool) -> bool:
 
             run_server(config)
         case CheckConfig():
-            from pipeline.gate import check, print_gate
-
-            result = check(config)
-            _show(as_json, to_json(result), lambda: print_gate(result))
-            return bool(result.passed)
+            return _check(config, as_json=as_json)
     return True
+
+
+def _check(config: CheckConfig, *, as_json: bool) -> bool:
+    from pipeline.gate import check, print_gate, report_to_github, wants_github, write_junit
+    from pipeline.gate.github import annotation
+
+    on_github = wants_github(config)
+    try:
+        result = check(config)
+        _show(as_json, to_json(result), lambda: print_gate(result))
+        if config.junit is not None:
+            write_junit(config.junit, result)
+            print(f"wrote {config.junit}", file=sys.stderr)
+        if on_github:
+            report_to_github(result)
+    except PipelineError as error:
+        if on_github:
+            print(annotation("error", str(error)), file=sys.stderr)
+        raise
+    if result.verdict == "updated":
+        print(f"wrote {config.baseline}", file=sys.stderr)
+    if result.verdict == "unmeasured":
+        raise MachineError(
+            f"{config.bench} {result.summary}; run `smp-pipeline bench` again on a quieter "
+            "machine, or give --allow-unmeasured"
+        )
+    return result.passed
 
 
 def plan_stage(name: str, config: Config, *, as_json: bool) -> None:

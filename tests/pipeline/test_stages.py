@@ -56,10 +56,10 @@ def test_a_check_says_whether_it_passed(benchmark, tmp_path, capsys):
     path = tmp_path / "bench.json"
     write_benchmark(path, benchmark)
     assert run_stage("check", CheckConfig(bench=path, baseline=path), as_json=True)
-    assert json.loads(capsys.readouterr().out)["passed"] is True
+    assert json.loads(capsys.readouterr().out)["verdict"] == "passed"
     stricter = CheckConfig(bench=path, baseline=path, max_size_ratio=0.5)
     assert not run_stage("check", stricter, as_json=True)
-    assert json.loads(capsys.readouterr().out)["passed"] is False
+    assert json.loads(capsys.readouterr().out)["verdict"] == "failed"
 
 
 def test_the_plan_holds_every_setting_under_its_recipe_key(tmp_path, capsys):
