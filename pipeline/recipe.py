@@ -48,9 +48,9 @@ def read_recipe(path: Path) -> dict[str, list[dict[str, Any]]]:
         raise ConfigurationError(f"RECIPE {path}: not valid YAML ({reason})") from error
     if not isinstance(content, dict) or not content:
         raise ConfigurationError(f"RECIPE {path}: give at least one of {', '.join(STAGES)}")
-    stages = {}
+    stages: dict[str, list[dict[str, Any]]] = {}
     for key, value in content.items():
-        name = _RENAMED.get(key, key)
+        name = _RENAMED.get(str(key), str(key))
         if name in stages:
             raise ConfigurationError(
                 f"RECIPE {path}: {name} is there twice, once under its earlier name; keep one"

@@ -1,5 +1,6 @@
 """Whether two benchmarks measured the same, so that a verdict on them means something."""
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -51,28 +52,25 @@ def check_comparable(
                     refuse(f"the {name} of {before.name}", expected, found)
 
 
-def _conditions(bench: Benchmark, baseline: Benchmark) -> list[tuple[str, Any, Any]]:
+def _conditions(bench: Benchmark, baseline: Benchmark) -> Iterator[tuple[str, Any, Any]]:
     """What must be equal: its name, as it was, and as it is."""
-    conditions: list[tuple[str, Any, Any]] = [
-        ("the first model", baseline.models[0].name, bench.models[0].name),
-        ("the cells", _cells(baseline), _cells(bench)),
-    ]
-    if None in (bench.task, baseline.task) and bench.task != baseline.task:
-        present = ["no" if b.task is None else "some" for b in (baseline, bench)]
-        return [*conditions, ("the labelled texts", *present)]
-    for name, what in (("kind", "the task"), ("labels", "the labels"), ("metric", "the metric")):
-        conditions.append(
-            (what, getattr(baseline.task, name, None), getattr(bench.task, name, None))
-        )
-    for name, what in (
-        ("sha256", "the SHA-256 of the data"),
-        ("example_ids", "the examples"),
-        ("references", "the labels of the examples"),
-    ):
-        conditions.append(
-            (what, getattr(baseline.data, name, None), getattr(bench.data, name, None))
-        )
-    return conditions
+    yield "the first model", baseline.models[0].name, bench.models[0].name
+    yield "the cells", _cells(baseline), _cells(bench)
+    earlier, now = baseline.task, bench.task
+    yield "the labelled texts", _presence(earlier), _presence(now)
+    if earlier is not None and now is not None:
+        yield "the task", earlier.kind, now.kind
+        yield "the labels", earlier.labels, now.labels
+        yield "the metric", earlier.metric, now.metric
+    before, data = baseline.data, bench.data
+    if before is not None and data is not None:
+        yield "the SHA-256 of the data", before.sha256, data.sha256
+        yield "the examples", before.example_ids, data.example_ids
+        yield "the labels of the examples", before.references, data.references
+
+
+def _presence(value: object | None) -> str:
+    return "none" if value is None else "some"
 
 
 def _cells(benchmark: Benchmark) -> list[str]:

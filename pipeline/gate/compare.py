@@ -2,8 +2,10 @@
 
 from collections.abc import Iterator
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from pipeline.artifacts.benchmark import Benchmark, Estimate, ModelResult
 from pipeline.config import CheckConfig
@@ -56,18 +58,19 @@ def _quality_evidence(
     # In the order of the ids, so that the order of the file does not decide what is drawn.
     order = np.argsort(bench.data.example_ids, kind="stable")
     references = np.array(bench.data.references)[order]
-    predictions = []
-    for model in (before, now):
-        assert model.quality is not None
-        predicted = model.quality.predictions
-        if bench.task.kind == "classification":
-            predictions.append(np.array(predicted.labels)[order])
-        else:
-            predictions.append(np.array(predicted.logits)[order, 0])
+    earlier, later = (_answers(model, bench.task.kind)[order] for model in (before, now))
     if bench.task.metric == "accuracy":
-        earlier, later = (values == references for values in predictions)
-        return accuracy_evidence(earlier, later, level=level)
-    return metric_evidence(METRICS[bench.task.metric], *predictions, references, level=level)
+        return accuracy_evidence(earlier == references, later == references, level=level)
+    return metric_evidence(METRICS[bench.task.metric], earlier, later, references, level=level)
+
+
+def _answers(model: ModelResult, kind: str) -> NDArray[Any]:
+    """What the task's metric is computed from, [n]."""
+    assert model.quality is not None
+    predictions = model.quality.predictions
+    if kind == "classification":
+        return np.array(predictions.labels)
+    return np.array(predictions.logits)[:, 0]
 
 
 def _size(model: ModelResult, before: ModelResult | None, limit: float) -> Judgement:

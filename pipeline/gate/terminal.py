@@ -15,12 +15,12 @@ _COLOURS = {"passed": "green", "failed": "red", "unmeasured": "red", "not judged
 def print_gate(result: GateResult) -> None:
     """Print the comparisons, the notes and the verdict to stdout."""
     console = Console(highlight=False)
-    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False, show_edge=False)
+    table = Table(box=box.SIMPLE_HEAD, padding=0, pad_edge=False, show_edge=False)
     table.add_column("model", overflow="fold", min_width=8)
     table.add_column("quantity", min_width=14)
     for header in ("baseline", "now", "change", "limit", "p"):
         table.add_column(header, justify="right", no_wrap=True)
-    table.add_column("verdict", min_width=11)
+    table.add_column("verdict", no_wrap=True)
     named = ""
     for judgement in result.judgements:
         table.add_row(

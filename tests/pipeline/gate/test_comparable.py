@@ -62,7 +62,7 @@ def more_threads(benchmark: Benchmark) -> Benchmark:
         (task(metric="f1"), "the metric must be accuracy as in the baseline, got f1"),
         (
             lambda b: dataclasses.replace(b, task=None, data=None),
-            "the labelled texts must be some as in the baseline, got no",
+            "the labelled texts must be some as in the baseline, got none",
         ),
         (
             lambda b: dataclasses.replace(b, models=b.models[::-1]),
