@@ -3,9 +3,9 @@
     python -m benchmarks.gate --model DIR --validation-file CSV
 
 Latency is measured: a small BERT with random weights, dense as the reference and pruned for the
-engine as the model, both opened anew for every benchmark, are timed as `bench` does it. Each check
-holds one benchmark against the next, which no other check sees. The same turns time the model with
-a fifth of its time added, which the gate should find. Accuracy, F1 and size are made up: examples
+engine as the model, both opened anew for every benchmark, are timed as `bench` does it. Each
+benchmark is held against the one before it. The same turns time the model with a fifth of its time
+added, which the gate should find. Accuracy, F1 and size are made up: examples
 broken and mended at random. Everything goes through the gate as `check` runs it.
 """
 
@@ -54,8 +54,8 @@ def parse_arguments() -> argparse.Namespace:
     add("--batch-size", type=int, default=1)
     add("--sequence-length", type=int, default=32)
     add("--repetitions", type=int, default=30, help="timed runs a benchmark")
-    add("--checks", type=int, default=200, help="pairs of benchmarks")
-    add("--minutes", type=float, default=10.0, help="no new pair begins after so long")
+    add("--checks", type=int, default=200, help="checks of real benchmarks")
+    add("--minutes", type=float, default=10.0, help="no new benchmark begins after so long")
     add("--simulations", type=int, default=500, help="made-up checks of accuracy in each case")
     add("--examples", type=int, default=872, help="made-up labelled texts")
     add("--seed", type=int, default=0)

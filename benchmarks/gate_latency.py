@@ -1,4 +1,4 @@
-"""Real benchmarks of one pair of models, again and again, and what the gate says of them."""
+"""Real benchmarks of one pair of models, again and again, each held against the one before it."""
 
 import argparse
 import sys
@@ -42,27 +42,27 @@ def measure_latency(
     verdicts: dict[str, int] = {}
     slowdowns = []
     started = time.monotonic()
-    pairs = 0
-    while pairs < arguments.checks and time.monotonic() - started < 60 * arguments.minutes:
-        (cell, timings), later = (_bench(config, random) for _ in range(2))
-        for measured in (cell, later[0]):
-            name = measured.steadiness.verdict
-            verdicts[name] = verdicts.get(name, 0) + 1
-        slowdowns.append(_median(later[1][2]) / _median(later[1][1]))
+    cell, timings = _bench(config, random)
+    verdicts[cell.steadiness.verdict] = 1
+    checks = 0
+    while checks < arguments.checks and time.monotonic() - started < 60 * arguments.minutes:
         baseline = _file(machine, cell, timings[:2])
-        same = _file(machine, later[0], later[1][:2])
-        slow = _file(machine, later[0], [later[1][0], later[1][2]])
+        cell, timings = _bench(config, random)
+        name = cell.steadiness.verdict
+        verdicts[name] = verdicts.get(name, 0) + 1
+        slowdowns.append(_median(timings[2]) / _median(timings[1]))
+        same = _file(machine, cell, timings[:2])
+        slow = _file(machine, cell, [timings[0], timings[2]])
         for limit in LIMITS:
             unchanged[limit].count(verdict(baseline, same, max_latency_ratio=limit))
             slower[limit].count(verdict(baseline, slow, max_latency_ratio=limit))
-        pairs += 1
-        if pairs % 10 == 0:
-            done = f"{pairs} of {arguments.checks} pairs, {time.monotonic() - started:.0f} s"
+        checks += 1
+        if checks % 10 == 0:
+            done = f"{checks} of {arguments.checks} checks, {time.monotonic() - started:.0f} s"
             print(f"latency: {done}", file=sys.stderr, flush=True)
     return {
         "unchanged": list(unchanged.values()),
         "slower": list(slower.values()),
-        "pairs": pairs,
         "cells": verdicts,
         "slowdown": float(np.median(slowdowns)),
         "seconds": time.monotonic() - started,

@@ -28,10 +28,10 @@ def report(content: Mapping[str, Any]) -> Iterator[str]:
         f"{settings['batch_size']} text of {settings['sequence_length']} tokens, one thread, "
         f"{settings['repetitions']} timed runs of each model a benchmark; the model is the engine "
         f"at density {settings['density']}, the reference dense fp32, both random weights in the "
-        f"shape of {content['shape']}. {latency['pairs']} pairs of real benchmarks in "
-        f"{latency['seconds'] / 60:.0f} minutes, each benchmark with sessions of its own, all in "
-        f"one process. Their cells were: {cells}. No other benchmark shares a pair, so that the "
-        "checks of a row are independent but for the drift of the machine."
+        f"shape of {content['shape']}. {sum(latency['cells'].values())} real benchmarks in "
+        f"{latency['seconds'] / 60:.0f} minutes, each with sessions of its own, in one process. "
+        f"Their cells were: {cells}. Each benchmark is held against the one before it, so that "
+        "neighbouring checks of a row share a file."
     )
     yield ""
     yield from _rates("what changed", [*latency["unchanged"], *latency["slower"]])
