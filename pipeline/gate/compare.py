@@ -35,7 +35,7 @@ def compare_model(
         yield _size(model, before, config.max_size_ratio)
     if model.name != bench.models[0].name:
         for cell in range(len(bench.cells)):
-            yield _latency(model, before, bench, cell, config, level)
+            yield _latency(model, before, bench, baseline, cell, config, level)
 
 
 def _quality(
@@ -87,6 +87,7 @@ def _latency(
     model: ModelResult,
     before: ModelResult | None,
     bench: Benchmark,
+    baseline: Benchmark,
     cell: int,
     config: CheckConfig,
     level: float,
@@ -104,11 +105,13 @@ def _latency(
     earlier = _ratio(before, cell)
     if now is not None and earlier is not None:
         return _judged(judgement, earlier.value, latency_evidence(earlier, now, level=level))
+    where, unusable = ("benchmark", bench) if now is None else ("baseline", baseline)
+    why = " ".join(unusable.cells[cell].steadiness.reasons).rstrip(".")
     return replace(
         judgement,
         baseline=None if earlier is None else earlier.value,
         verdict="not judged" if config.allow_unmeasured else "unmeasured",
-        reason=f"unusable timing in the {'benchmark' if now is None else 'baseline'}",
+        reason=f"unusable timing in the {where} ({why})",
     )
 
 

@@ -77,8 +77,11 @@ def _notes(bench: Benchmark, baseline: Benchmark, judgements: Sequence[Judgement
             "bench a reference model, for instance the dense one, before it."
         )
     for kind, text in (
-        ("quality", "A drop of {:.2g} points or less could be chance on these examples."),
-        ("latency", "A latency ratio's growth to {:.3g} or less could be chance in these timings."),
+        ("quality", "A drop of less than {:.2g} points could be chance on these examples."),
+        (
+            "latency",
+            "A latency ratio's growth to less than {:.3g} could be chance in these timings.",
+        ),
     ):
         sure = [j.detectable for j in judgements if j.kind == kind and j.detectable is not None]
         limits = [j.limit for j in judgements if j.kind == kind]

@@ -107,7 +107,9 @@ def test_a_machine_too_unsteady_to_measure_is_an_error(
     write_benchmark(pytester.path / "bench.json", unusable(bench, 0))
     result = run(pytester)
     result.assert_outcomes(passed=1, errors=1)
-    result.stdout.fnmatch_lines(["*was not judged: unusable timing in the benchmark"])
+    result.stdout.fnmatch_lines(
+        ["*was not judged: unusable timing in the benchmark (another program ran)"]
+    )
 
 
 def test_update_makes_a_new_baseline(bench: Benchmark, pytester: pytest.Pytester) -> None:

@@ -83,7 +83,7 @@ def unusable(benchmark: Benchmark, cell: int) -> Benchmark:
     """The benchmark with one cell that the machine was too unsteady for."""
     cells = list(benchmark.cells)
     steadiness = dataclasses.replace(
-        cells[cell].steadiness, verdict="unusable", reasons=("another program ran",)
+        cells[cell].steadiness, verdict="unusable", reasons=("another program ran.",)
     )
     cells[cell] = dataclasses.replace(cells[cell], steadiness=steadiness)
     models = []
