@@ -270,9 +270,9 @@ def test_export_of_a_damaged_run_gives_one_line(command, tiny_run, tmp_path, dam
     assert [path.name for path in tmp_path.iterdir()] == ["run"]
 
 
-def test_check_passes_with_0_and_fails_with_1(command, benchmark, tmp_path):
+def test_check_passes_with_0_and_fails_with_1(command, measured, tmp_path):
     path = tmp_path / "bench.json"
-    write_benchmark(path, benchmark)
+    write_benchmark(path, measured)
     assert command("check", path, "--baseline", path).code == 0
     result = command("check", path, "--baseline", path, "--max-size-ratio", 0.5)
     assert result.code == 1

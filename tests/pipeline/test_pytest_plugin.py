@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from pipeline.artifacts.benchmark import Benchmark, read_benchmark, write_benchmark
-from tests.pipeline.gate.edits import edited, ratio, size, unusable
+from tests.pipeline.gate.edits import edited, size, unusable
 
 pytest_plugins = "pytester"
 
@@ -15,9 +15,9 @@ PLUGIN = "pipeline.pytest_plugin"
 
 
 @pytest.fixture
-def bench(benchmark: Benchmark, pytester: pytest.Pytester) -> Benchmark:
+def bench(measured: Benchmark, pytester: pytest.Pytester) -> Benchmark:
     """A benchmark in bench.json and baseline.json, and a test that holds one against the other."""
-    bench = edited(benchmark, 1, size(1000), ratio(0.5))
+    bench = edited(measured, 1, size(1000))
     for name in ("bench", "baseline"):
         write_benchmark(pytester.path / f"{name}.json", bench)
     write_test(pytester, "bench='bench.json', baseline='baseline.json'")

@@ -50,11 +50,11 @@ def test_a_stage_prints_json_for_machines_and_a_table_for_people(train_config, c
     assert f"wrote {train_config.output_dir}" in err
 
 
-def test_a_check_says_whether_it_passed(benchmark, tmp_path, capsys):
+def test_a_check_says_whether_it_passed(measured, tmp_path, capsys):
     from pipeline.artifacts.benchmark import write_benchmark
 
     path = tmp_path / "bench.json"
-    write_benchmark(path, benchmark)
+    write_benchmark(path, measured)
     assert run_stage("check", CheckConfig(bench=path, baseline=path), as_json=True)
     assert json.loads(capsys.readouterr().out)["verdict"] == "passed"
     stricter = CheckConfig(bench=path, baseline=path, max_size_ratio=0.5)

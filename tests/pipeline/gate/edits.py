@@ -5,7 +5,14 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from pipeline.artifacts.benchmark import Benchmark, Estimate, ModelResult
+from pipeline.artifacts.benchmark import (
+    Benchmark,
+    Estimate,
+    ModelResult,
+    Steadiness,
+    Timing,
+    TimingSummary,
+)
 from pipeline.config import CheckConfig
 from pipeline.gate.judge import judge
 from pipeline.gate.judgement import GateResult
@@ -67,6 +74,20 @@ def ratio(value: float, error: float = 0.01, cells: Sequence[int] = (0, 1)) -> E
         return dataclasses.replace(model, timings=tuple(timings))
 
     return edit
+
+
+def steady(benchmark: Benchmark) -> Benchmark:
+    """The benchmark as a machine without noise would have timed it: all models take 1 ms."""
+    one = Estimate(1.0, 1.0, 1.0)
+    timing = Timing((1.0, 1.0, 1.0), TimingSummary(one, 1.0, 1.0, 1000.0, one, None))
+    cells = tuple(
+        dataclasses.replace(cell, steadiness=Steadiness(0.0, 0.0, None, True, "steady", ()))
+        for cell in benchmark.cells
+    )
+    models = tuple(
+        dataclasses.replace(model, timings=(timing,) * len(cells)) for model in benchmark.models
+    )
+    return dataclasses.replace(benchmark, cells=cells, models=models)
 
 
 def size(size_bytes: int) -> Edit:
