@@ -95,12 +95,13 @@ def _run(
         as_list: the JSON is a list of ``{"stage": name, "result": ...}``, also for one stage.
 
     Raises:
+        PipelineError: what a stage gave as its failure; stages after it do not run.
         typer.Exit: with code 1 after a check that found a regression; stages after it do not run.
     """
     from pipeline.stages import plan_stage, run_stage
 
     results = []
-    passed = True
+    passed, failure = True, None
     for name, config in stages:
         if len(stages) > 1:
             print(f"== {name}", file=sys.stderr, flush=True)
@@ -110,11 +111,13 @@ def _run(
         results.append({"stage": name, "result": result.facts})
         if not as_json:
             result.show()
-        passed = result.passed
-        if not passed:
+        passed, failure = result.passed, result.failure
+        if failure is not None or not passed:
             break
     if as_json and (results or as_list):
         _print_json(results if as_list else results[0]["result"])
+    if failure is not None:
+        raise failure
     if not passed:
         raise typer.Exit(EXIT_REGRESSION)
 
@@ -181,13 +184,15 @@ def report(json: bool, dry_run: DryRun = False, **values: Any) -> None:
 @app.command(
     cls=Command,
     epilog="""\
-smp-pipeline check bench.json --baseline baseline.json --max-accuracy-drop 0.5""",
+smp-pipeline check bench.json --baseline baseline.json --max-accuracy-drop 0.5
+smp-pipeline check bench.json --baseline baseline.json --update""",
 )
 @with_flags(CheckConfig)
 def check(json: bool, dry_run: DryRun = False, **values: Any) -> None:
-    """Fail (exit code 1) if a benchmark is worse than a baseline.
+    """Fail (exit code 1) if a benchmark is worse than a baseline, and not by chance.
 
-    Exit code 0: passed. 1: a regression. 2: the input cannot be compared.
+    Exit code 0: passed. 1: a regression. 2: the two cannot be compared, or a latency could not be
+    judged.
     """
     _stage("check", CheckConfig, values, dry_run=dry_run, as_json=json)
 
@@ -240,7 +245,7 @@ def run(
         ),
     ] = False,
 ) -> None:
-    """Do the stages of a YAML recipe: train, export, bench, report, check.
+    """Do the stages of a YAML recipe: train, export, bench, report, gate (the flags of check).
 
     Each key of the recipe is a stage, each key below it a flag of that stage without the dashes.
     A stage may hold a list, to run it several times. Flags given here win over the file:

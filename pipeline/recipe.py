@@ -1,7 +1,7 @@
-"""One YAML file for the stages ``train``, ``export``, ``bench``, ``report`` and ``check``.
+"""One YAML file for the stages ``train``, ``export``, ``bench``, ``report`` and ``gate``.
 
 Each key holds one stage's settings, or a list of them to run that stage several times. A stage's
-keys are its flags without the dashes.
+keys are its flags without the dashes; those of ``gate`` are the flags of ``smp-pipeline check``.
 """
 
 import dataclasses
@@ -25,8 +25,10 @@ STAGES: Mapping[str, type[Stage]] = {
     "export": ExportConfig,
     "bench": BenchConfig,
     "report": ReportConfig,
-    "check": CheckConfig,
+    "gate": CheckConfig,
 }
+# A stage's earlier name -> its name.
+_RENAMED = {"check": "gate"}
 
 
 def read_recipe(path: Path) -> dict[str, list[dict[str, Any]]]:
@@ -47,8 +49,13 @@ def read_recipe(path: Path) -> dict[str, list[dict[str, Any]]]:
         raise ConfigurationError(f"RECIPE {path}: not valid YAML ({reason})") from error
     if not isinstance(content, dict) or not content:
         raise ConfigurationError(f"RECIPE {path}: give at least one of {', '.join(STAGES)}")
-    stages = {}
-    for name, value in content.items():
+    stages: dict[str, list[dict[str, Any]]] = {}
+    for key, value in content.items():
+        name = _RENAMED.get(str(key), str(key))
+        if name in stages:
+            raise ConfigurationError(
+                f"RECIPE {path}: {name} is there twice, once under its earlier name; keep one"
+            )
         if name not in STAGES:
             raise ConfigurationError(
                 f"RECIPE {path}: unknown stage {name!r}; stages are {', '.join(STAGES)}"
@@ -81,7 +88,7 @@ def resolve(
         own_flags: flags of the command itself, which may have been meant by an unknown one.
 
     Returns:
-        (stage name, configuration), first train, then export, bench, report, check.
+        (stage name, configuration), first train, then export, bench, report, gate.
 
     Raises:
         ConfigurationError: an unknown key, a value of the wrong type or out of bounds.
@@ -136,7 +143,7 @@ def _target(
         meant = closest(flag, known)
         hint = f"; did you mean {meant}?" if meant else "; see --help of each stage"
         raise ConfigurationError(f"{flag} is a flag of no stage in the recipe{hint}")
-    stage = path[0]
+    stage = _RENAMED.get(path[0], path[0])
     number = path[1] if len(path) > 1 else None
     if stage not in runs or key not in _keys(stage) or len(path) > 2:
         meant = closest(flag, [f"--{name}.{key}" for name in runs for key in _keys(name)])

@@ -19,7 +19,7 @@ from pipeline.config import (
 )
 from pipeline.config.fields import key_name
 from pipeline.environment import is_main_process
-from pipeline.errors import MachineError
+from pipeline.errors import MachineError, PipelineError
 from pipeline.status import status_line
 
 __all__ = ["Result", "plan_stage", "pytorch_loader", "run_serve", "run_stage"]
@@ -48,11 +48,13 @@ class Result:
         facts: for machines, as plain JSON types.
         show: prints the same for people, on stdout.
         passed: False for a check that found a regression.
+        failure: what ends the command once the result is shown.
     """
 
     facts: Any
     show: Callable[[], None]
     passed: bool = True
+    failure: PipelineError | None = None
 
 
 def run_stage(name: str, config: Config) -> Result | None:
@@ -133,11 +135,35 @@ def run_stage(name: str, config: Config) -> Result | None:
             print("wrote " + ", ".join(map(str, written)), file=sys.stderr)
             return Result({"files": to_json(written)}, lambda: None)
         case CheckConfig():
-            from pipeline.gate import check, print_gate
-
-            result = check(config)
-            return Result(to_json(result), lambda: print_gate(result), passed=bool(result.passed))
+            return _check(config)
     raise TypeError(f"{type(config).__name__} is no stage's that ends with a result")
+
+
+def _check(config: CheckConfig) -> Result:
+    from pipeline.gate import check, print_gate, report_to_github, wants_github, write_junit
+    from pipeline.gate.github import annotation
+
+    on_github = wants_github(config)
+    try:
+        result = check(config)
+        if config.junit is not None:
+            write_junit(config.junit, result)
+            print(f"wrote {config.junit}", file=sys.stderr)
+        if on_github:
+            report_to_github(result)
+    except PipelineError as error:
+        if on_github:
+            print(annotation("error", str(error)), file=sys.stderr)
+        raise
+    failure = None
+    if result.verdict == "updated":
+        print(f"wrote {config.baseline}", file=sys.stderr)
+    if result.verdict == "unmeasured":
+        failure = MachineError(
+            f"{config.bench} {result.summary}; run `smp-pipeline bench` again on a quieter "
+            "machine, or give --allow-unmeasured"
+        )
+    return Result(to_json(result), lambda: print_gate(result), result.passed, failure)
 
 
 def run_serve(config: ServeConfig, *, as_json: bool) -> None:

@@ -43,6 +43,11 @@ def on_free_ports(block: str) -> str:
     return block
 
 
+def on_busy_machine(block: str) -> str:
+    """The block with checks that do not ask for a machine steady enough to time anything."""
+    return block.replace("smp-pipeline check", "smp-pipeline check --allow-unmeasured")
+
+
 def has_native_library() -> bool:
     try:
         library_path()
@@ -69,7 +74,7 @@ def test_the_commands_of_all_pages_run_in_turn(tiny_bert, reviews, tmp_path):
             if "--format engine" in block and not built:
                 continue
             done = subprocess.run(
-                ["bash", "-euo", "pipefail", "-c", on_free_ports(block)],
+                ["bash", "-euo", "pipefail", "-c", on_busy_machine(on_free_ports(block))],
                 cwd=tmp_path,
                 env=environment,
                 capture_output=True,

@@ -345,9 +345,9 @@ def test_report_says_which_files_it_wrote(command, benchmark, tmp_path):
     assert all((tmp_path / name).is_file() for name in ("report.html", "report.md"))
 
 
-def test_check_passes_with_0_and_fails_with_1(command, benchmark, tmp_path):
+def test_check_passes_with_0_and_fails_with_1(command, measured, tmp_path):
     path = tmp_path / "bench.json"
-    write_benchmark(path, benchmark)
+    write_benchmark(path, measured)
     assert command("check", path, "--baseline", path).code == 0
     result = command("check", path, "--baseline", path, "--max-size-ratio", 0.5)
     assert result.code == 1

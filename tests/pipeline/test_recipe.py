@@ -20,7 +20,7 @@ export:
   - {run: r2, output-dir: m2, format: packed}
 report:
   bench: bench.json
-check:
+gate:
   bench: bench.json
   baseline: baseline.json
 """
@@ -51,7 +51,7 @@ def test_stages_run_in_their_order_and_lists_in_the_file_s(resolved):
         "export",
         "bench",
         "report",
-        "check",
+        "gate",
     ]
     assert [type(config) for _, config in stages] == [
         *[TrainConfig] * 2,
@@ -62,7 +62,7 @@ def test_stages_run_in_their_order_and_lists_in_the_file_s(resolved):
     ]
     assert [config.density for _, config in stages[:2]] == [0.5, 0.1]
     assert stages[4][1].models == (Path("m1"), Path("m2"))
-    assert list(STAGES) == ["train", "export", "bench", "report", "check"]
+    assert list(STAGES) == ["train", "export", "bench", "report", "gate"]
 
 
 def test_flags_win_over_the_file(resolved):
@@ -70,6 +70,14 @@ def test_flags_win_over_the_file(resolved):
     train, exports = [c for n, c in stages if n == "train"], [c for n, c in stages if n == "export"]
     assert [(c.density, c.seed, c.resume) for c in train] == [(0.05, 3, True)] * 2
     assert [c.opset for c in exports] == [20, 21]
+
+
+def test_the_gate_under_its_earlier_name(resolved):
+    text = "check: {bench: a.json, baseline: b.json}"
+    ((name, config),) = resolved("--check.max-size-ratio", "2", "--gate.confidence=0.9", text=text)
+    assert (name, config.max_size_ratio, config.confidence) == ("gate", 2.0, 0.9)
+    both = f"{text}\ngate: {{bench: a.json, baseline: b.json}}"
+    refused(resolved, "gate is there twice, once under its earlier name; keep one", text=both)
 
 
 def test_a_flag_given_several_times_makes_a_list(resolved):
@@ -114,17 +122,17 @@ def test_a_wrong_flag_is_named(resolved, flags, message):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("", "give at least one of train, export, bench, report, check"),
+        ("", "give at least one of train, export, bench, report, gate"),
         ("- train", "give at least one of train"),
         ("train: [", r"not valid YAML"),
         ("a: \x00", "not valid YAML"),
-        ("trian: {}", "unknown stage 'trian'; stages are train, export, bench, report, check"),
+        ("trian: {}", "unknown stage 'trian'; stages are train, export, bench, report, gate"),
         ("train: 3", "train must be a mapping of settings, or a list of mappings"),
         ("train: []", "train must be a mapping"),
         ("train: [3]", "train must be a mapping"),
-        ("check: {bench: a.json}", "recipe.yaml: check: --baseline is needed"),
+        ("gate: {bench: a.json}", "recipe.yaml: gate: --baseline is needed"),
         (
-            "check: {bench: a.json, base-line: b}",
+            "gate: {bench: a.json, base-line: b}",
             "unknown key 'base-line' .did you mean 'base",
         ),
         ("export: {run: r, output-dir: m, opset: new}", "export: opset must be a whole number"),

@@ -59,15 +59,16 @@ def test_of_several_processes_only_the_first_has_a_result(train_config, monkeypa
     assert run_stage("train", train_config) is None
 
 
-def test_a_check_says_whether_it_passed(benchmark, tmp_path):
+def test_a_check_says_whether_it_passed(measured, tmp_path):
     from pipeline.artifacts.benchmark import write_benchmark
 
     path = tmp_path / "bench.json"
-    write_benchmark(path, benchmark)
-    for ratio, passed in ((1.02, True), (0.5, False)):
+    write_benchmark(path, measured)
+    for ratio, verdict in ((1.02, "passed"), (0.5, "failed")):
         config = CheckConfig(bench=path, baseline=path, max_size_ratio=ratio)
         result = run_stage("check", config)
-        assert result.passed is result.facts["passed"] is passed
+        assert result.facts["verdict"] == verdict
+        assert result.passed is (verdict == "passed")
 
 
 def test_the_plan_holds_every_setting_under_its_recipe_key(tmp_path, capsys):
