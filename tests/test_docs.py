@@ -17,6 +17,7 @@ from pipeline.native import library_path
 ROOT = Path(__file__).parents[1]
 # In the order in which a user goes through them: each finds what the one before it wrote.
 PAGES = (
+    "quickstart",
     "train",
     "export",
     "small-files",
