@@ -5,7 +5,7 @@
 # It asks the server on port 8080 whether it is ready; with another --port or TLS, give your own
 # --health-cmd or --no-healthcheck.
 #
-# The same for `bench` and `check`, which read labelled texts and draw a plot:
+# The same for `bench` and `check`, which read labelled texts:
 #   docker build -t smp-pipeline:bench --build-arg VARIANT=bench .
 #   docker run --rm -v "$PWD:/work" smp-pipeline:bench bench ...
 #
