@@ -93,10 +93,10 @@ def test_the_bootstrap_agrees_with_mcnemar_where_both_apply():
 def test_errors_of_both_ratios_add_up():
     before, now = Estimate(1.0, 0.5, math.exp(0.3)), Estimate(1.2, 1.2 * math.exp(-0.4), 9.0)
     evidence = latency_evidence(before, now, level=0.025)
-    error = 0.5 / 1.959964
+    error = 0.7 / 1.959964
     assert evidence.change == pytest.approx(1.2)
     assert evidence.p_value == pytest.approx(norm.sf(math.log(1.2) / error), rel=1e-6)
-    assert evidence.detectable == pytest.approx(math.exp(0.5), rel=1e-6)
+    assert evidence.detectable == pytest.approx(math.exp(0.7), rel=1e-6)
 
 
 def test_ratios_without_an_error():
