@@ -48,7 +48,7 @@ def run_script(name: str, words: Sequence[object], monkeypatch: pytest.MonkeyPat
 def run_recipe(name: str, flags: Sequence[str]) -> None:
     path = EXAMPLES / name / "recipe.yaml"
     for stage, config in resolve(read_recipe(path), flags, source=str(path)):
-        assert run_stage(stage, config, as_json=False)
+        assert run_stage(stage, config)
 
 
 def quick(model: Path) -> list[str]:

@@ -264,7 +264,7 @@ def recipe(tmp_path, tiny_bert, reviews, make_model):
             **{"models": [str(dense), "model"], **data, "max-samples": 4, "repetitions": 3},
             **{"batch-sizes": 1, "sequence-lengths": 16, "bootstrap-samples": 100, "threads": 1},
         },
-        "check": {"bench": "bench.json", "baseline": "bench.json", "max-size-ratio": 0.5},
+        "gate": {"bench": "bench.json", "baseline": "bench.json", "max-size-ratio": 0.5},
     }
     path = tmp_path / "recipe.yaml"
     path.write_text(json.dumps(stages))  # JSON is YAML
@@ -276,18 +276,18 @@ def test_a_recipe_as_json_is_one_list_with_the_result_of_each_stage(command, rec
     code, out, err = command("run", recipe, "--json", "--quiet")
     assert (code, err) == (1, "")
     results = {entry["stage"]: entry["result"] for entry in json.loads(out)}
-    assert list(results) == ["train", "export", "bench", "check"]
+    assert list(results) == ["train", "export", "bench", "gate"]
     assert results["train"]["density"] == pytest.approx(0.5, abs=1e-2)
     assert results["export"]["format"] == "dense"
     assert [model["name"] for model in results["bench"]["models"]] == ["dense", "model"]
-    assert results["check"]["passed"] is False
+    assert results["gate"]["verdict"] == "failed"
 
 
 def test_a_dry_run_of_a_recipe_as_json_is_one_list_too(command, recipe):
     code, out, _ = command("run", recipe, "--json", "--dry-run")
     assert code == 0
     plans = [entry["result"] for entry in json.loads(out)]
-    assert [plan["stage"] for plan in plans] == ["train", "export", "bench", "check"]
+    assert [plan["stage"] for plan in plans] == ["train", "export", "bench", "gate"]
     assert plans[1]["settings"]["format"] == "dense"
 
 
