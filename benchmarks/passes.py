@@ -17,7 +17,7 @@ from pathlib import Path
 
 from benchmarks.command import smp_pipeline
 from benchmarks.entry import run
-from pipeline.artifacts.benchmark import ModelResult, read_benchmark
+from pipeline.artifacts.benchmark import ModelResult, Timing, read_benchmark
 from pipeline.artifacts.exported import ExportManifest, read_exported
 from pipeline.artifacts.manifest import to_json
 from pipeline.markdown import markdown_table
@@ -92,7 +92,7 @@ def repeated(flag: str, values: Sequence[str]) -> list[str]:
 
 def write_table(arguments: argparse.Namespace, directories: Sequence[Path], results: Path) -> None:
     benchmark = read_benchmark(results)
-    cells = [f"{cell.batch_size} x {cell.sequence_length}" for cell in benchmark.models[0].latency]
+    cells = [f"{m.cell.batch_size} x {m.cell.sequence_length}" for m in benchmark.cells]
     headers = ["export", "bytes", "accuracy", *cells, "what was found"]
     rows = [
         row(directory, model)
@@ -120,19 +120,22 @@ def write_table(arguments: argparse.Namespace, directories: Sequence[Path], resu
 
 
 def row(directory: Path, model: ModelResult) -> list[str]:
-    ratios = [
-        f"{cell.ratio.value:.2f} ({cell.ratio.low:.2f} to {cell.ratio.high:.2f})"
-        for cell in model.latency
-    ]
-    accuracy = next(iter(model.metrics.values()))
-    size = f"{model.size.model_bytes:,}"
+    assert model.size is not None and model.quality is not None
+    accuracy = next(iter(model.quality.metrics.values()))
     return [
         directory.name,
-        size,
+        f"{model.size.model_bytes:,}",
         f"{accuracy.value:.4f}",
-        *ratios,
+        *(ratio(timing) for timing in model.timings),
         found(read_exported(directory)),
     ]
+
+
+def ratio(timing: Timing) -> str:
+    if timing.summary is None:
+        return "unusable"
+    ratio = timing.summary.ratio
+    return f"{ratio.value:.2f} ({ratio.low:.2f} to {ratio.high:.2f})"
 
 
 def found(manifest: ExportManifest) -> str:
