@@ -4,13 +4,15 @@
     def test_the_model_is_no_worse():
         pass
 
-The marker takes the settings of :class:`pipeline.config.CheckConfig` and `smp-pipeline check`.
+The marker takes the settings of :class:`pipeline.config.CheckConfig` and `smp-pipeline check`, but
+for those of its reports, since pytest has its own.
 Paths are relative to pytest's root directory. The files are read after the test's fixtures are set
 up, so that a fixture may write them. A regression fails the test before its body; benchmarks that
 cannot be held against each other, and latencies that could not be judged, are an error. With
 ``pytest --smp-gate-update`` the benchmarks become the baselines.
 """
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -83,8 +85,11 @@ def _config(item: pytest.Item, marker: pytest.Mark) -> "CheckConfig":
     settings: dict[str, Any] = {
         key.replace("_", "-"): value for key, value in marker.kwargs.items()
     }
-    for key in ("bench", "baseline", "junit"):
-        if settings.get(key) is not None:
+    for key in ("junit", "github"):
+        if key in settings:
+            raise ConfigurationError(f"{source} takes no {key}; the report is that of pytest")
+    for key in ("bench", "baseline"):
+        if isinstance(settings.get(key), str | Path):
             settings[key] = item.config.rootpath / settings[key]
     if item.config.getoption("--smp-gate-update"):
         settings["update"] = True

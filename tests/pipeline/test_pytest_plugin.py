@@ -87,6 +87,8 @@ def test_the_body_may_look_further(pytester: pytest.Pytester) -> None:
         ("bench='bench.json'", "*smp_gate: --baseline is needed*"),
         ("bench='bench.json', baseline='b.json', max_acuracy_drop=1", "*did you mean 'max-accur*"),
         ("'bench.json'", "*smp_gate takes names, as in bench='bench.json'*"),
+        ("bench='bench.json', baseline=3", "*smp_gate: baseline must be a path, got 3*"),
+        ("bench='bench.json', baseline='b.json', junit='x.xml'", "*smp_gate takes no junit*"),
         ("bench='bench.json', baseline='b.json', confidence=2", "*--confidence must be at least*"),
     ],
 )
