@@ -141,7 +141,7 @@ def run_stage(name: str, config: Config) -> Result | None:
 
 def _check(config: CheckConfig) -> Result:
     from pipeline.gate import check, print_gate, report_to_github, wants_github, write_junit
-    from pipeline.gate.github import annotation
+    from pipeline.gate.github import annotate
 
     on_github = wants_github(config)
     try:
@@ -153,7 +153,7 @@ def _check(config: CheckConfig) -> Result:
             report_to_github(result)
     except PipelineError as error:
         if on_github:
-            print(annotation("error", str(error)), file=sys.stderr)
+            annotate("error", str(error))
         raise
     failure = None
     if result.verdict == "updated":

@@ -5,7 +5,6 @@ stdout and stderr. The summary is Markdown that is appended to the file in ``GIT
 """
 
 import os
-import sys
 from pathlib import Path
 from typing import Literal
 
@@ -13,10 +12,13 @@ from pipeline.config import CheckConfig
 from pipeline.gate.judgement import GateResult
 from pipeline.gate.terminal import rounded
 from pipeline.markdown import markdown_table, plain
+from pipeline.quiet import error_stream
 
-__all__ = ["annotation", "report_to_github", "step_summary", "wants_github"]
+__all__ = ["annotate", "annotation", "report_to_github", "step_summary", "wants_github"]
 
 _TITLE = "smp-pipeline check"
+
+Level = Literal["error", "notice"]
 
 
 def wants_github(config: CheckConfig) -> bool:
@@ -27,16 +29,26 @@ def wants_github(config: CheckConfig) -> bool:
 
 
 def report_to_github(result: GateResult) -> None:
-    """Print an annotation for each comparison that did not pass, and append to the summary."""
-    for verdict, level in (("failed", "error"), ("unmeasured", "error"), ("not judged", "notice")):
+    """Print an annotation for each comparison that did not pass, and append to the summary.
+
+    What `--update` accepts is no error.
+    """
+    error: Level = "notice" if result.passed else "error"
+    levels: dict[str, Level] = {"failed": error, "unmeasured": error, "not judged": "notice"}
+    for verdict, level in levels.items():
         for judgement in result.of_verdict(verdict):
-            print(annotation(level, judgement.sentence), file=sys.stderr)
+            annotate(level, judgement.sentence)
     if summary := os.environ.get("GITHUB_STEP_SUMMARY"):
         with Path(summary).open("a", encoding="utf-8") as file:
             file.write(step_summary(result))
 
 
-def annotation(level: Literal["error", "notice"] | str, message: str) -> str:
+def annotate(level: Level, message: str) -> None:
+    """Print an annotation to stderr, also with ``--quiet``."""
+    print(annotation(level, message), file=error_stream())
+
+
+def annotation(level: Level, message: str) -> str:
     """The line that makes an annotation."""
     title = _escape(_TITLE).replace(":", "%3A").replace(",", "%2C")
     return f"::{level} title={title}::{_escape(message)}"

@@ -147,6 +147,15 @@ def test_json_holds_everything(gate: Any, config: CheckConfig) -> None:
     assert "::error title=smp-pipeline check::inverted: size in MB went from" in result.err
 
 
+def test_quiet_keeps_the_annotations(gate: Any, config: CheckConfig) -> None:
+    (line,) = gate("--quiet", "--github").err.splitlines()
+    assert line.startswith("::error title=smp-pipeline check::inverted: size in MB")
+    config.baseline.unlink()
+    annotation, error = gate("--quiet", "--github").err.splitlines()
+    assert annotation.startswith("::error title=smp-pipeline check::")
+    assert error.startswith("error: ")
+
+
 def test_junit_through_the_command(gate: Any, config: CheckConfig, tmp_path: Path) -> None:
     result = gate("--junit", tmp_path / "reports" / "gate.xml")
     assert result.code == 1

@@ -32,6 +32,16 @@ def test_each_comparison_that_did_not_pass_is_annotated(
     assert len(levels) == 6
 
 
+def test_what_an_update_accepts_is_no_error(
+    measured: Benchmark, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("GITHUB_STEP_SUMMARY", raising=False)
+    result = judged(edited(measured, 0, size(10**9)), measured)
+    report_to_github(dataclasses.replace(result, verdict="updated"))
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("::notice title=smp-pipeline check::right: size in MB went from")
+
+
 def test_a_pass_is_not_annotated_and_stands_in_the_summary(
     measured: Benchmark,
     tmp_path: Path,
