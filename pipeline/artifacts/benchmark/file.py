@@ -1,6 +1,7 @@
 """The benchmark file itself, and whether its parts fit together."""
 
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +13,7 @@ from pipeline.artifacts.benchmark.timing import MeasuredCell, OperatorProfile, S
 from pipeline.artifacts.files import read_json
 from pipeline.artifacts.manifest import from_json, to_json
 from pipeline.errors import ArtifactError
+from pipeline.metrics import METRICS
 
 __all__ = [
     "Benchmark",
@@ -183,8 +185,10 @@ def _model_problems(benchmark: Benchmark, model: ModelResult) -> list[str]:
             problems.append("a timing has a summary where there must be none, or none")
         if not timing.latencies_ms or min(timing.latencies_ms) <= 0:
             problems.append("a latency is not positive")
-        if timing.summary is not None and timing.summary.ratio.value <= 0:
-            problems.append("a ratio is not positive")
+        if timing.summary is not None:
+            ratio = timing.summary.ratio
+            if not all(value > 0 for value in (ratio.value, ratio.low, ratio.high)):
+                problems.append("a ratio is not positive")
     size = model.size
     if size is not None and min(size.model_bytes, size.directory_bytes, size.zipped_bytes) <= 0:
         problems.append("a size is not positive")
@@ -197,13 +201,14 @@ def _model_problems(benchmark: Benchmark, model: ModelResult) -> list[str]:
 
 def _quality_problems(task: BenchmarkTask, data: BenchmarkData, quality: Quality) -> list[str]:
     problems = []
-    if task.metric not in quality.metrics:
+    if task.metric not in quality.metrics or task.metric not in METRICS:
         problems.append(f"it has no {task.metric}")
     classification = task.kind == "classification"
     outputs = len(task.labels) if classification else 1
     predictions = quality.predictions
     if len(predictions.logits) != data.rows or any(
-        len(logits) != outputs for logits in predictions.logits
+        len(logits) != outputs or not all(map(math.isfinite, logits))
+        for logits in predictions.logits
     ):
         problems.append("its logits do not fit the examples and labels")
     if len(predictions.labels) != (data.rows if classification else 0) or any(

@@ -88,6 +88,11 @@ def test_unusable_timings_are_kept_without_a_summary(written: Path) -> None:
             "inverted: a ratio is not positive",
         ),
         (
+            lambda c: c["models"][1]["timings"][0]["summary"]["ratio"].update(low=None),
+            "inverted: a ratio is not positive",
+        ),
+        (lambda c: c["task"].update(metric="made-up"), "right: it has no made-up"),
+        (
             lambda c: c["models"][1]["timings"][0].update(summary=None),
             "inverted: a timing has a summary where there must be none, or none",
         ),
@@ -106,6 +111,10 @@ def test_unusable_timings_are_kept_without_a_summary(written: Path) -> None:
         ),
         (
             lambda c: c["models"][0]["quality"]["predictions"]["logits"][5].pop(),
+            "its logits do not fit",
+        ),
+        (
+            lambda c: c["models"][0]["quality"]["predictions"]["logits"][5].__setitem__(0, None),
             "its logits do not fit",
         ),
         (
