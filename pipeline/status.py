@@ -15,8 +15,7 @@ def status_line(text: str) -> "Status":
     """A context manager that shows a text, with a moving mark, while something runs.
 
     Nothing is written where stderr is no terminal, with ``--quiet``, or by any but the main
-    process. No other of them, and no
-    progress bar, may be shown at the same time.
+    process. No other of them, and no progress bar, may be shown at the same time.
     """
     from rich.console import Console
 
