@@ -9,12 +9,19 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
-from pipeline.config import BenchConfig, CheckConfig, ExportConfig, TrainConfig
+from pipeline.config import (
+    BenchConfig,
+    CheckConfig,
+    ExportConfig,
+    ReportConfig,
+    ServeConfig,
+    TrainConfig,
+)
 from pipeline.config.fields import build, flag_name, key_name
 from pipeline.errors import ConfigurationError
 from pipeline.flags import DryRun, given_values, with_common_flags, with_flags
 
-CONFIGS = [TrainConfig, ExportConfig, BenchConfig, CheckConfig]
+CONFIGS = [TrainConfig, ExportConfig, BenchConfig, ReportConfig, CheckConfig, ServeConfig]
 FIELDS = [(cls, field) for cls in CONFIGS for field in dataclasses.fields(cls)]
 EXAMPLES = {str: "text", int: "7", float: "0.5", bool: None}
 

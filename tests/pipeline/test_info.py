@@ -48,7 +48,7 @@ def test_a_model_directory(make_model, tmp_path, capsys):
     out = capsys.readouterr().out
     assert "no, yes" in out
     assert "dense, opset 20" in out
-    assert "density by matrix type" not in out
+    assert "density by layer" not in out
 
 
 def test_a_model_has_the_densities_of_its_run(tiny_run, make_model, tmp_path, capsys):
@@ -57,7 +57,7 @@ def test_a_model_has_the_densities_of_its_run(tiny_run, make_model, tmp_path, ca
     assert facts["density_by_type"] == describe(tiny_run)["density_by_type"]
     print_description(facts)
     out = capsys.readouterr().out
-    assert "density by matrix type and layer" in out
+    assert "density by layer and matrix type" in out
     for row in facts["density_by_type"].values():
         assert all(f"{density:.3f}" in out for density in row.values())
 
