@@ -35,6 +35,17 @@ NEUTRAL = ("the", "film", "plot", "was", "and", "a", "very", "story", "actor", "
 SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
 VOCABULARY = (*SPECIAL, *POSITIVE, *NEGATIVE, *NEUTRAL, "yes", "no")
 
+# A BertConfig's settings.
+TINY_BERT = {
+    "vocab_size": len(VOCABULARY),
+    "hidden_size": 32,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "intermediate_size": 64,
+    "max_position_embeddings": 64,
+    "initializer_range": 0.5,  # at the usual 0.02 a random encoder says nothing of its input
+}
+
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Files with slow tests come first, so that no worker is left with one at the end."""
@@ -134,15 +145,7 @@ def tiny_bert(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
     directory = tmp_path_factory.mktemp("tiny-bert")
     torch.manual_seed(0)
-    config = BertConfig(
-        vocab_size=len(VOCABULARY),
-        hidden_size=32,
-        num_hidden_layers=2,
-        num_attention_heads=4,
-        intermediate_size=64,
-        max_position_embeddings=64,
-        initializer_range=0.5,  # at the usual 0.02 a random encoder says nothing of its input
-    )
+    config = BertConfig(**TINY_BERT)
     BertModel(config).save_pretrained(directory)
     save_tiny_tokenizer(directory)
     return directory

@@ -17,7 +17,7 @@ from transformers import (
 from pipeline.artifacts.benchmark import read_benchmark
 from pipeline.recipe import read_recipe, resolve
 from pipeline.stages import run_stage
-from tests.conftest import VOCABULARY, save_tiny_tokenizer
+from tests.conftest import TINY_BERT, save_tiny_tokenizer
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 
@@ -26,16 +26,7 @@ pytestmark = pytest.mark.usefixtures("native_library")
 
 def save_tiny_model(cls: type[PreTrainedModel], directory: Path) -> Path:
     torch.manual_seed(0)
-    config = BertConfig(
-        vocab_size=len(VOCABULARY),
-        hidden_size=32,
-        num_hidden_layers=2,
-        num_attention_heads=4,
-        intermediate_size=64,
-        max_position_embeddings=64,
-        initializer_range=0.5,
-    )
-    cls(config).save_pretrained(directory)
+    cls(BertConfig(**TINY_BERT)).save_pretrained(directory)
     save_tiny_tokenizer(directory)
     return directory
 
