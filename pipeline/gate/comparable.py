@@ -6,6 +6,7 @@ from typing import Any
 
 from pipeline.artifacts.benchmark import Benchmark, ModelResult
 from pipeline.errors import DataError
+from pipeline.gate.terminal import printable
 
 __all__ = ["check_comparable", "is_peer"]
 
@@ -28,7 +29,7 @@ def check_comparable(
 
     def refuse(what: str, expected: Any, found: Any) -> None:
         raise DataError(
-            f"{bench_path} cannot be held against {baseline_path}: {what} must be "
+            f"{bench_path} cannot be held against {baseline_path}: {printable(what)} must be "
             f"{_shorten(expected)} as in the baseline, got {_shorten(found)}; run "
             "`smp-pipeline bench` again as for the baseline, or accept it with --update"
         )
@@ -40,9 +41,10 @@ def check_comparable(
     for before in baseline.models:
         now = models.get(before.name)
         if now is None and not is_peer(before):
+            has = printable(", ".join(models))
             raise DataError(
-                f"{bench_path} lacks the model {before.name!r} of {baseline_path}, it has "
-                f"{', '.join(models)}; measure it too, or accept the change with --update"
+                f"{bench_path} lacks the model {before.name!r} of {baseline_path}, it has {has}; "
+                "measure it too, or accept the change with --update"
             )
         if now is not None:
             for what in ("engine", "provider", "tokenizer_sha256"):
@@ -78,5 +80,5 @@ def _cells(benchmark: Benchmark) -> list[str]:
 
 
 def _shorten(value: Any) -> str:
-    text = value if isinstance(value, str) else ", ".join(map(str, value))
+    text = printable(value if isinstance(value, str) else ", ".join(map(str, value)))
     return text if len(text) <= _LONGEST else f"{text[: _LONGEST - 3]}..."

@@ -7,7 +7,7 @@ from rich.table import Table
 
 from pipeline.gate.judgement import GateResult
 
-__all__ = ["print_gate", "rounded"]
+__all__ = ["print_gate", "printable", "rounded"]
 
 _COLOURS = {"passed": "green", "failed": "red", "unmeasured": "red", "not judged": "yellow"}
 
@@ -37,8 +37,8 @@ def print_gate(result: GateResult) -> None:
     if result.judgements:
         console.print(table)
     without = [*result.of_verdict("unmeasured"), *result.of_verdict("not judged")]
-    for note in [*(printable(f"{j.sentence}.") for j in without), *result.notes]:
-        console.print(note, markup=False)
+    for note in [*(f"{j.sentence}." for j in without), *result.notes]:
+        console.print(printable(note), markup=False)
     console.print(result.summary, markup=False)
 
 

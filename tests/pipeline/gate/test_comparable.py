@@ -93,6 +93,13 @@ def test_a_model_or_a_peer_more_and_a_peer_less_are_no_difference(measured: Benc
         check_comparable(bench, baseline, bench_path=Path("a"), baseline_path=Path("b"))
 
 
+def test_names_of_a_file_cannot_break_the_line(measured: Benchmark) -> None:
+    hostile = second(name="x\n::error::y")(measured)
+    for change in (second(provider="\n::z"), lambda b: dataclasses.replace(b, models=b.models[:1])):
+        assert "\n" not in refusal(change(hostile), hostile)
+    assert "\n" not in refusal(hostile, measured)
+
+
 def test_a_long_difference_is_cut(measured: Benchmark) -> None:
     message = refusal(data(example_ids=("0" * 16,) * 48)(measured), measured)
     assert len(message) < 400

@@ -38,8 +38,10 @@ def test_a_name_from_a_file_is_text_and_no_command(
     name = "[red]x\n::error::y\x1b[2J"
     models = (dataclasses.replace(measured.models[0], name=name), *measured.models[1:])
     named = dataclasses.replace(measured, models=models)
-    print_gate(judged(named, named))
+    machine = dataclasses.replace(measured.machine, cpu=name)
+    print_gate(judged(dataclasses.replace(named, machine=machine), named))
     out = capsys.readouterr().out
+    assert "The processor is [red]x" in out
     assert "\x1b" not in out
     assert "[red]x" in out
     assert not any(line.startswith("::") for line in out.splitlines())
