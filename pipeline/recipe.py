@@ -5,7 +5,7 @@ keys are its flags without the dashes; those of ``gate`` are the flags of ``smp-
 """
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -83,7 +83,8 @@ def resolve(
         flags: further words of the command line, which win over the file: ``--key value`` where
             only one stage of the recipe has the key, else ``--stage.key value``, or
             ``--stage.2.key value`` for the second run of a stage. Values are read as YAML; a key
-            without a value is true; a key given several times makes a list.
+            without a value is true, and false after ``no-``; a key given several times makes a
+            list.
         source: the recipe's path, for messages.
         own_flags: flags of the command itself, which may have been meant by an unknown one.
 
@@ -115,7 +116,10 @@ def _read_flags(
         position += 1
         if not flag.startswith("--"):
             raise ConfigurationError(f"{flag!r} is no flag; flags start with --")
-        if not equals:
+        positive = _positive(flag, runs)
+        if not equals and positive is not None:
+            flag, text = positive, "false"
+        elif not equals:
             has_value = position < len(words) and not words[position].startswith("--")
             text = words[position] if has_value else "true"
             position += has_value
@@ -126,6 +130,14 @@ def _read_flags(
             value = [*earlier, value] if isinstance(earlier, list) else [earlier, value]
         values[target] = value
     return values
+
+
+def _positive(flag: str, runs: Iterable[str]) -> str | None:
+    """``--stage.key`` for ``--stage.no-key``; None for a flag of another form."""
+    path, dot, key = flag.removeprefix("--").rpartition(".")
+    positive = key.removeprefix("no-")
+    is_negative = positive != key and any(positive in _keys(stage) for stage in runs)
+    return f"--{path}{dot}{positive}" if is_negative else None
 
 
 def _target(

@@ -65,6 +65,14 @@ def test_stages_run_in_their_order_and_lists_in_the_file_s(resolved):
     assert list(STAGES) == ["train", "export", "bench", "report", "gate"]
 
 
+def test_flags_that_turn_something_off_are_those_of_the_command(resolved):
+    stages = resolved("--no-github", "--export.2.no-fold-constants", "--train.no-resume")
+    assert stages[-1][1].github is False
+    assert [config.fold_constants for name, config in stages if name == "export"] == [True, False]
+    refused(resolved, "--no-zzz is a flag of no stage", "--no-zzz")
+    refused(resolved, "train: density must be a number, got False", "--no-density")
+
+
 def test_flags_win_over_the_file(resolved):
     stages = resolved("--density", "0.05", "--train.seed=3", "--export.2.opset", "21", "--resume")
     train, exports = [c for n, c in stages if n == "train"], [c for n, c in stages if n == "export"]
