@@ -37,7 +37,7 @@ def main() -> None:
         prune_by_magnitude(model.base_model.encoder, arguments.density)
 
     dense = arguments.output_dir / "dense"
-    dense.mkdir(parents=True)
+    dense.mkdir(parents=True, exist_ok=True)
     model.config.save_pretrained(dense)  # the label names; the tokenizer says how texts go in
     tokenizer.save_pretrained(dense)
     export_onnx(model, tokenizer, dense / "model.onnx")

@@ -38,7 +38,7 @@ def main() -> None:
     arguments = parser.parse_args()
 
     dense, engine = arguments.output_dir / "dense", arguments.output_dir / "engine"
-    dense.mkdir(parents=True)
+    dense.mkdir(parents=True, exist_ok=True)
     export_onnx(arguments.model, arguments.density, dense)
     config = ExportConfig(from_onnx=dense / "model.onnx", format="engine", output_dir=engine)
     print(convert_file(config).engine.summary())

@@ -27,13 +27,21 @@ PAGES = (
     "serve",
     "distributed",
     "ci-gate",
+    "api",
 )
 
 
-def commands(page: str) -> list[str]:
+def commands(page: str) -> list[list[str]]:
+    """What runs each block of shell or Python on a page."""
     text = (ROOT / "docs" / f"{page}.md").read_text(encoding="utf-8")
-    blocks = re.findall(r"^```bash\n(.*?)^```$", text, flags=re.MULTILINE | re.DOTALL)
-    return [block for block in blocks if not block.startswith("pip install")]
+    blocks = re.findall(r"^```(bash|python)\n(.*?)^```$", text, flags=re.MULTILINE | re.DOTALL)
+    shells = {"bash": ["bash", "-euo", "pipefail", "-c"], "python": [sys.executable, "-c"]}
+    return [
+        [*shells[language], on_busy_machine(on_free_ports(block))]
+        for language, block in blocks
+        # The plugin of pytest has tests of its own.
+        if not block.startswith(("pip install", "import pytest"))
+    ]
 
 
 def on_free_ports(block: str) -> str:
@@ -69,13 +77,14 @@ def test_the_commands_of_all_pages_run_in_turn(tiny_bert, reviews, tmp_path):
     environment = {**os.environ, "PATH": f"{scripts}{os.pathsep}{os.environ['PATH']}"}
     built = has_native_library()
     for page in PAGES:
-        blocks = commands(page)
-        assert blocks, page
-        for block in blocks:
-            if "--format engine" in block and not built:
+        found = commands(page)
+        assert found, page
+        for command in found:
+            block = command[-1]
+            if not built and "engine" in block:
                 continue
             done = subprocess.run(
-                ["bash", "-euo", "pipefail", "-c", on_busy_machine(on_free_ports(block))],
+                command,
                 cwd=tmp_path,
                 env=environment,
                 capture_output=True,
