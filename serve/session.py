@@ -172,8 +172,8 @@ class Session:
         result: NDArray[np.float32] = np.asarray(found, dtype=np.float32)
         if result.ndim != 2 or result.shape[1] != self.outputs:
             raise ArtifactError(
-                f"{self.layout.graph}: expected {self.outputs} logits a text as its "
-                f"manifest says, got shape {list(result.shape)}; export the model again"
+                f"{self.layout.graph}: expected {self.outputs} logits a text, got shape "
+                f"{list(result.shape)}; export the model again"
             )
         return result
 
