@@ -37,7 +37,8 @@ class BenchConfig:
     )
     max_length: int | None = option(
         None,
-        help="Longest text in tokens for such ONNX files; from tokenizer_config.json if not given.",
+        help="Longest text in tokens for such ONNX files; from tokenizer_config.json or "
+        "config.json if not given.",
         minimum=2,
         group=_SUBJECTS,
     )
@@ -111,7 +112,7 @@ class BenchConfig:
     )
     profile: bool = option(
         False,
-        help="Show the time by operator of dense and packed models too, as of engine models.",
+        help="Show the time by operator of all models, not of engine models alone.",
     )
     bootstrap_samples: int = option(
         1000,
