@@ -16,6 +16,6 @@ def markdown_table(
 
 def plain(text: str) -> str:
     """Text that Markdown leaves as it is, also within a table."""
-    for character in "\\|`*_[]<>":
+    for character in "\\|`*_[]<>&#~":
         text = text.replace(character, f"\\{character}")
     return text.replace("\n", " ")

@@ -87,7 +87,9 @@ def find_graph(path: Path) -> Path:
     )
 
 
-def foreign_facts(graph: Path, tokenizer: Path | None, max_length: int | None) -> ForeignFacts:
+def foreign_facts(
+    graph: Path, tokenizer: Path | None, max_length: int | None, labels: tuple[str, ...] = ()
+) -> ForeignFacts:
     """Read what lies beside an ONNX file.
 
     Args:
@@ -95,6 +97,7 @@ def foreign_facts(graph: Path, tokenizer: Path | None, max_length: int | None) -
         tokenizer: the directory of tokenizer.json, if it is not the file's own (or the one above,
             where that is named ``onnx``).
         max_length: longest text in tokens, if the files are not to decide.
+        labels: label names in the order of the logits, if the files are not to decide.
 
     Raises:
         ArtifactError: tokenizer.json is missing, or a file is malformed.
@@ -127,7 +130,7 @@ def foreign_facts(graph: Path, tokenizer: Path | None, max_length: int | None) -
         others=tuple(path for path in others if path is not None),
         max_length=max_length or _max_length(config, tokenizer_config, graph),
         pad_token=_pad_token(config, tokenizer_config),
-        labels=None if config_file is None else _labels(config, config_file),
+        labels=labels or (None if config_file is None else _labels(config, config_file)),
         labelled=config.get("problem_type") != "multi_label_classification",
     )
 

@@ -70,7 +70,7 @@ class ModelLayout:
         sha256: file -> the hash that it must have; empty where nobody recorded one.
         max_length: tokens after which a text is cut, special tokens included.
         pad_token: the token that fills texts up, its name or id; None if the files don't say.
-        labels: label names that the files give; None where they give none.
+        labels: label names that the user or the files give; None where neither does.
         labelled: the files say that the logits are of one label out of several, or of a number.
         manifest: what our export said; None for files of others.
     """
@@ -154,18 +154,21 @@ class ModelLayout:
         named = labels or self.labels or ()
         if len(shape) != 2 or not self.labelled or (not only_output and len(named) != shape[1]):
             return None
-        if labels and len(labels) != shape[1]:
-            raise self._other_number(shape[1])
+        count = shape[1] if shape[1] > 1 else 0  # one logit is a number
+        if labels and len(labels) != count:
+            raise self._other_number(count)
         if shape[1] == 1:
             return ModelTask("regression", (), "spearman")
         if len(named) != shape[1]:
             named = tuple(f"LABEL_{index}" for index in range(shape[1]))
         return ModelTask("classification", named, "accuracy")
 
-    def _other_number(self, logits: int) -> ConfigurationError:
+    def _other_number(self, count: int) -> ConfigurationError:
+        has, fix = f"has {count} labels", "give it once a label, in the order of the logits"
+        if not count:
+            has, fix = "gives a number, no label", "leave it out"
         return ConfigurationError(
-            f"--labels is given {len(self.source.labels)} times, {self.source.path} gives "
-            f"{logits} logits a text; give it once a logit, in their order"
+            f"--labels is given {len(self.source.labels)} times, {self.source.path} {has}; {fix}"
         )
 
 
@@ -183,7 +186,7 @@ def read_layout(source: ModelSource) -> ModelLayout:
     if is_ours(directory):
         return exported_layout(directory, source)
     graph = find_graph(path)
-    facts = foreign_facts(graph, source.tokenizer, source.max_length)
+    facts = foreign_facts(graph, source.tokenizer, source.max_length, source.labels)
     return ModelLayout(
         source=source,
         graph=graph,

@@ -69,11 +69,9 @@ def check_finite(
     """
     broken = np.flatnonzero(~np.isfinite(logits).all(axis=1))
     if broken.size:
-        is_peer = subject.engine != "onnxruntime"
-        where = f"{subject.source} on {subject.engine}" if is_peer else subject.source
-        fix = (
-            f"leave out --peers {subject.engine}" if is_peer else "export the model again, in fp32"
-        )
+        where, fix = subject.source, "export the model again, in fp32"
+        if subject.is_peer:
+            where, fix = f"{where} on {subject.engine}", f"leave out --peers {subject.engine}"
         raise ArtifactError(
             f"{where}: {broken.size} of {len(logits)} texts have NaN or infinite logits, first "
             f"example {examples[broken].min() + 1}; {fix}"

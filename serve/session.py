@@ -126,10 +126,22 @@ class Session:
         return 0 if self.task is None else max(1, len(self.task.labels))
 
     def encode(self, texts: Sequence[str], pairs: Sequence[str] | None = None) -> list[Encoding]:
-        """Tokenise texts (or pairs), cut at the model's ``max_length``, not padded."""
+        """Tokenise texts (or pairs), cut at the model's ``max_length``, not padded.
+
+        Raises:
+            ArtifactError: tokenizer.json is damaged so that it fails on these texts.
+        """
         inputs = list(texts) if pairs is None else list(zip(texts, pairs, strict=True))
-        # "fast" leaves out offsets, which nobody reads.
-        return list(self._tokenizer.encode_batch_fast(inputs))
+        try:
+            # "fast" leaves out offsets, which nobody reads.
+            return list(self._tokenizer.encode_batch_fast(inputs))
+        except BaseException as error:
+            if not _is_panic(error):
+                raise
+            raise ArtifactError(
+                f"{self.layout.tokenizer} is corrupt: tokenizers cannot use it on a text "
+                f"({_first_line(error)}); copy the directory again"
+            ) from error
 
     def collate(self, rows: Sequence[Encoding | TokenRow]) -> dict[str, NDArray[np.int64]]:
         """Pad rows to the longest of them: input name -> int64 [batch, sequence]."""
@@ -172,8 +184,8 @@ class Session:
         result: NDArray[np.float32] = np.asarray(found, dtype=np.float32)
         if result.ndim != 2 or result.shape[1] != self.outputs:
             raise ArtifactError(
-                f"{self.layout.graph}: expected {self.outputs} logits a text as its "
-                f"manifest says, got shape {list(result.shape)}; export the model again"
+                f"{self.layout.graph}: expected {self.outputs} logits a text, got shape "
+                f"{list(result.shape)}; export the model again"
             )
         return result
 
@@ -352,13 +364,20 @@ def _load_tokenizer(layout: ModelLayout) -> HeldTokenizer:
         tokenizer.no_padding()
         tokenizer.enable_truncation(layout.max_length)
         tokenizer.encode("")
-    except Exception as error:  # tokenizers raises plain Exception
+    except BaseException as error:  # tokenizers raises plain Exception, and panics
+        if not isinstance(error, Exception) and not _is_panic(error):
+            raise
         again = "or export again" if layout.manifest else "or save the tokenizer again"
         raise ArtifactError(
             f"{layout.tokenizer} is corrupt or of a newer tokenizers ({_first_line(error)}); "
             f"copy the directory again {again}"
         ) from error
     return HeldTokenizer(tokenizer, pad_token_id)
+
+
+def _is_panic(error: BaseException) -> bool:
+    """Whether a library in Rust gave up; its exception is no Exception, and in no module."""
+    return type(error).__name__ == "PanicException"
 
 
 def _first_line(error: BaseException) -> str:

@@ -27,7 +27,8 @@ class _ByteCounter(io.RawIOBase):
 def measure_size(layout: ModelLayout) -> SizeOnDisk:
     """Sizes of a model's files; the zip file is only counted, not written."""
     counter = _ByteCounter()
-    with zipfile.ZipFile(counter, "w", zipfile.ZIP_DEFLATED) as archive:
+    # Container images may date files to 1970, which a zip file by itself refuses.
+    with zipfile.ZipFile(counter, "w", zipfile.ZIP_DEFLATED, strict_timestamps=False) as archive:
         for number, path in enumerate(layout.files):
             # Files from several directories may have one name; a number makes them differ.
             archive.write(path, f"{number}/{path.name}")

@@ -13,7 +13,7 @@ _SUBJECTS = "What is measured"
 _DATA = "Labelled texts"
 _TIMING = "Timing"
 
-Peer = Literal["onnxruntime-int8", "openvino", "pytorch", "pytorch-compiled"]
+PeerName = Literal["onnxruntime-int8", "openvino", "pytorch", "pytorch-compiled"]
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,8 @@ class BenchConfig:
     )
     max_length: int | None = option(
         None,
-        help="Longest text in tokens for such ONNX files; from tokenizer_config.json if not given.",
+        help="Longest text in tokens for such ONNX files; from tokenizer_config.json or "
+        "config.json if not given.",
         minimum=2,
         group=_SUBJECTS,
     )
@@ -46,7 +47,7 @@ class BenchConfig:
         help="Execution providers of ONNX Runtime, as cpu or CPUExecutionProvider.",
         group=_SUBJECTS,
     )
-    peers: tuple[Peer, ...] = option(
+    peers: tuple[PeerName, ...] = option(
         (), help="Other engines to run the first model on, in the same turns.", group=_SUBJECTS
     )
     pytorch_model: str | None = option(
@@ -111,10 +112,12 @@ class BenchConfig:
     )
     profile: bool = option(
         False,
-        help="Show the time by operator of dense and packed models too, as of engine models.",
+        help="Show the time by operator of all models, not of engine models alone.",
     )
     bootstrap_samples: int = option(
-        1000, help="Bootstrap samples behind each 95 % interval.", minimum=100
+        1000,
+        help="Bootstrap samples behind each 95 % interval that is not of a share.",
+        minimum=100,
     )
     seed: int = option(
         0, help="Seed of the bootstrap and of the order of the timed runs.", minimum=0
@@ -131,6 +134,15 @@ class BenchConfig:
             if not values or len(set(values)) != len(values):
                 flag = "--" + name.replace("_", "-")
                 raise ConfigurationError(f"{flag} must be one or more different values")
+        for name in ("peers", "labels"):
+            values = getattr(self, name)
+            if len(set(values)) != len(values):
+                raise ConfigurationError(f"--{name} has one value twice; give each once")
+        if self.pytorch_model is not None and not {"pytorch", "pytorch-compiled"} & set(self.peers):
+            raise ConfigurationError(
+                "--pytorch-model is for --peers pytorch and --peers pytorch-compiled; give one of "
+                "them, or leave it out"
+            )
         own_lengths = [scenario for scenario in self.scenarios if scenario != "grid"]
         if own_lengths and self.validation_file is None:
             raise ConfigurationError(

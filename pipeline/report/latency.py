@@ -22,9 +22,8 @@ def latency_section(sources: Sequence[Source]) -> Section:
         ]
         content: list[Block] = [*cells[:1], _note(source)]
         if len(cells) > 1:
-            content.insert(
-                1, Details(f"The other {len(cells) - 1} cells{source.suffix}", cells[1:])
-            )
+            others = "cell" if len(cells) == 2 else f"{len(cells) - 1} cells"
+            content.insert(1, Details(f"The other {others}{source.suffix}", cells[1:]))
         blocks += [Section(f"Latency{source.suffix}", content)] if source.label else content
     return Section("Latency", blocks)
 
@@ -88,6 +87,7 @@ def _note(source: Source) -> Text:
     count = len(source.benchmark.models[0].timings[0].latencies_ms)
     tail = f" The 99th percentile of {count} runs is close to the slowest." if count < 100 else ""
     return Text(
-        f"{count} timed runs a model and cell, the models in turn in random order; intervals are "
-        f"95 % bootstrap intervals.{tail}"
+        f"{count} timed runs a model and cell, the models in turn in random order. In brackets "
+        "stand 95 % bootstrap intervals; those of ratios are widened by what the second copy of "
+        f"the first model was off.{tail}"
     )

@@ -1,5 +1,6 @@
 """A report as Markdown, for a file or a comment on a pull request."""
 
+import html
 from collections.abc import Sequence
 
 from pipeline.markdown import markdown_table, plain
@@ -36,7 +37,9 @@ def _blocks(blocks: Sequence[Block], level: int) -> list[str]:
                 lines = [[_text(cell) for cell in row] for row in rows]
                 parts.append(markdown_table(names, lines, numeric_from=numeric_from))
             case Details(summary, inner):
-                parts.append(f"<details><summary>{_text(summary)}</summary>")
+                # Within a line of HTML, Markdown's backslashes are letters.
+                title = html.escape(printable(summary), quote=False)
+                parts.append(f"<details><summary>{title}</summary>")
                 parts += [*_blocks(inner, level), "</details>"]
             case Section():
                 parts += _section(block, level + 1)

@@ -53,9 +53,10 @@ def _group_blocks(group: Sequence[Source]) -> list[Block]:
     return [
         Table(["model", *names, "texts cut"], rows),
         Text(
-            f"{data.rows:,} examples of {data.source} (SHA-256 {data.sha256}), with 95 % bootstrap "
-            "intervals over the examples. The intervals are each model's own: that two of them "
-            "overlap does not show that the models are equally good."
+            f"{data.rows:,} examples of {data.source} (SHA-256 {data.sha256}). In brackets stand "
+            "95 % intervals: of shares by Wilson's score, of other metrics by the bootstrap over "
+            "the examples. They are each model's own: that two of them overlap does not show that "
+            "the models are equally good."
         ),
         *_consistency(group),
         *_slices(scored),

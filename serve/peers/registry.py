@@ -1,6 +1,6 @@
 """Which engine is called what."""
 
-from pipeline.config.bench import Peer as PeerName
+from pipeline.config.bench import PeerName
 from pipeline.errors import ConfigurationError
 from serve.peers.check import EXACT, ROUNDED
 from serve.peers.onnxruntime_int8 import open_onnxruntime_int8

@@ -31,6 +31,24 @@ def write_token_scores(path: Path, *, masked: float, kept: float = 1.0) -> Path:
     return path
 
 
+def test_outputs_that_are_no_tensors_are_passed_over(tmp_path: Path) -> None:
+    model = onnx.parser.parse_model(
+        """
+        <ir_version: 10, opset_import: ["" : 20]>
+        scores (int64[batch, sequence] input_ids)
+            => (seq(float[batch, sequence]) list, float[batch, sequence] ids)
+        {
+            ids = Cast<to = 1>(input_ids)
+            list = SequenceConstruct(ids)
+        }
+        """
+    )
+    onnx.save(model, tmp_path / "model.onnx")
+    path = tmp_path / "model.onnx"
+    found = compare_with_onnx(path, path, make_batches(model), texts=0, tolerance=1e-6)
+    assert found.largest_logit_difference == 0.0
+
+
 def test_scores_of_tokens_are_compared_where_the_mask_keeps_them(tmp_path: Path) -> None:
     original = write_token_scores(tmp_path / "original.onnx", masked=3.0)
     other = write_token_scores(tmp_path / "other.onnx", masked=-7.0)

@@ -72,9 +72,32 @@ def test_another_number_of_labels_than_logits_is_refused(
     make_model(directory) if ours else make_foreign(directory)
     layout = read_layout(ModelSource(directory, labels=("a", "b", "c")))
     with pytest.raises(
-        ConfigurationError, match=r"--labels is given 3 times, .*model gives 2 logits"
+        ConfigurationError, match=r"--labels is given 3 times, .*model has 2 labels; give it once"
     ):
         open_session(layout, threads=1)
+
+
+@pytest.mark.parametrize("ours", [True, False])
+def test_labels_of_a_model_that_gives_a_number_are_refused(
+    make_model: MakeModel, tmp_path: Path, ours: bool
+) -> None:
+    directory = tmp_path / "model"
+    if ours:
+        make_model(directory, labels=(), metric="spearman")
+    else:
+        make_foreign(directory, outputs=1)
+    layout = read_layout(ModelSource(directory, labels=("a",)))
+    with pytest.raises(ConfigurationError, match=r"model gives a number, no label; leave it out"):
+        open_session(layout, threads=1)
+
+
+def test_labels_that_are_given_stand_in_for_unusable_ones_of_the_files(tmp_path: Path) -> None:
+    directory = make_foreign(tmp_path / "model", config={"id2label": ["bad", "good"]})
+    with pytest.raises(
+        ArtifactError, match="id2label must be an object; mend it, or give --labels"
+    ):
+        read_layout(ModelSource(directory))
+    assert read_layout(ModelSource(directory, labels=("no", "yes"))).labels == ("no", "yes")
 
 
 def test_one_logit_is_a_number(tmp_path: Path) -> None:

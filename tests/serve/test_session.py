@@ -1,5 +1,7 @@
+import base64
 import dataclasses
 import importlib.metadata
+import json
 import subprocess
 import sys
 from collections.abc import Callable
@@ -15,7 +17,9 @@ from pipeline.artifacts.exported import read_exported, write_export_manifest
 from pipeline.artifacts.files import sha256_file
 from pipeline.errors import ArtifactError, MachineError
 from serve import open_session
+from serve.layout import ModelSource, read_layout
 from serve.session import import_onnxruntime
+from tests.serve.conftest import make_foreign
 
 MakeModel = Callable[..., Path]
 
@@ -158,6 +162,28 @@ def test_a_corrupt_tokenizer_is_one_line(
     (directory / "tokenizer.json").write_bytes(content)
     with pytest.raises(ArtifactError, match=r"tokenizer\.json is corrupt") as caught:
         open_session(directory)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("charsmap", "message"),
+    [
+        (b"", "or of a newer tokenizers"),
+        (b"\4\0\0\0" + b"\0\1\0\0" + b"zz", "tokenizers cannot use it on a text"),
+    ],
+    ids=["when it is read", "on a text"],
+)
+def test_a_tokenizer_at_which_the_library_panics_is_one_line(
+    tmp_path: Path, charsmap: bytes, message: str
+) -> None:
+    directory = make_foreign(tmp_path / "model")
+    path = directory / "tokenizer.json"
+    content = json.loads(path.read_text())
+    encoded = base64.b64encode(charsmap).decode()
+    content["normalizer"] = {"type": "Precompiled", "precompiled_charsmap": encoded}
+    path.write_text(json.dumps(content))
+    with pytest.raises(ArtifactError, match=rf"tokenizer\.json is corrupt.*{message}") as caught:
+        open_session(read_layout(ModelSource(directory)), threads=1)
     assert "\n" not in str(caught.value)
 
 

@@ -1,3 +1,4 @@
+import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -32,6 +33,13 @@ def test_weights_in_a_second_file_are_part_of_the_model(
     size = measure_size(exported_layout(directory))
     assert size.model_bytes == before.model_bytes + 50_000
     assert size.directory_bytes == before.directory_bytes + 50_000
+
+
+def test_files_of_1970_have_a_size_too(tmp_path: Path) -> None:
+    directory = make_foreign(tmp_path / "model")
+    before = measure_size(read_layout(ModelSource(directory)))
+    os.utime(directory / "model.onnx", (0, 0))
+    assert measure_size(read_layout(ModelSource(directory))) == before
 
 
 def test_of_other_directories_only_what_the_graph_needs_counts(tmp_path: Path) -> None:

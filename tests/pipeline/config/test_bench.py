@@ -26,6 +26,12 @@ from pipeline.errors import ConfigurationError
             {"scenarios": ("grid", "offline"), "validation_file": None},
             "--scenarios offline takes the texts of a data file; give --validation-file",
         ),
+        ({"peers": ("openvino", "openvino")}, "--peers has one value twice"),
+        ({"labels": ("good", "bad", "good")}, "--labels has one value twice"),
+        (
+            {"pytorch_model": "runs/dense", "peers": ("openvino",)},
+            "--pytorch-model is for --peers pytorch and --peers pytorch-compiled; give one",
+        ),
         ({"offline_texts": 0}, "--offline-texts must be at least 1"),
         ({"bootstrap_samples": 99}, "--bootstrap-samples must be at least 100"),
         ({"max_samples": 0}, "--max-samples must be at least 1"),

@@ -29,8 +29,10 @@ def test_charts_are_left_out_and_one_picture_can_stand_for_them() -> None:
 
 
 def test_details_fold_and_hold_markdown() -> None:
-    text = to_markdown(Section("Report", [Details("More", [Text("Hidden.")])]))
-    assert "<details><summary>More</summary>\n\nHidden.\n\n</details>\n" in text
+    text = to_markdown(Section("Report", [Details("Of my_model & <b>", [Text("Hid_den.")])]))
+    # The summary is HTML, the rest Markdown.
+    summary = "<summary>Of my_model &amp; &lt;b&gt;</summary>"
+    assert f"<details>{summary}\n\nHid\\_den.\n\n</details>\n" in text
 
 
 def test_names_open_no_element_and_no_line() -> None:
