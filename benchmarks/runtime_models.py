@@ -6,7 +6,6 @@ reads no newer opset, and ONNX Runtime runs it as fast as the graph of the newer
 
 import hashlib
 import json
-import logging
 import shutil
 import sys
 import warnings
@@ -21,6 +20,7 @@ from numpy.typing import NDArray
 from benchmarks.command import smp_pipeline
 from pipeline.errors import PipelineError
 from serve import open_session
+from serve.peers.onnxruntime_int8 import quiet_quantiser
 
 OPSET = 14
 SEQUENCE = 128  # of calibration and of the texts that logits are compared on
@@ -99,12 +99,13 @@ def make_file(files: ModelFiles, name: str) -> Path:
     """
     path = files.directory / name
     dense = files.directory / "dense.onnx"
-    logging.getLogger().setLevel(logging.ERROR)  # onnxruntime's quantiser warns on the root logger
     if name == "dynamic-int8.onnx":
-        _once(path, lambda target: _quantize_dynamic(dense, target))
+        with quiet_quantiser():
+            _once(path, lambda target: _quantize_dynamic(dense, target))
     elif name in ("static-qdq.onnx", "static-qoperator.onnx"):
         form = "QDQ" if name == "static-qdq.onnx" else "QOperator"
-        _once(path, lambda target: _quantize_static(dense, target, form, files))
+        with quiet_quantiser():
+            _once(path, lambda target: _quantize_static(dense, target, form, files))
     elif name.startswith("engine-"):
         shutil.rmtree(path.parent, ignore_errors=True)
         print(f"making {path}", file=sys.stderr, flush=True)

@@ -1,7 +1,6 @@
 """What benchmarks/size.py measures of one model in all its formats."""
 
 import dataclasses
-import logging
 import random
 import shutil
 import statistics
@@ -23,6 +22,7 @@ from pipeline.artifacts.run import RunManifest, read_run
 from pipeline.data import LabelledText, encode_labels, read_labelled_text
 from serve import open_session
 from serve.layout import exported_layout
+from serve.peers.onnxruntime_int8 import quiet_quantiser
 from serve.predict import predict
 from serve.size import measure_size
 from serve.startup import measure_startups
@@ -155,8 +155,8 @@ def quantised(dense: Path) -> Path:
     model = onnx.load(str(dense / MODEL_FILE))
     # The exporter stores shapes of which onnxruntime's quantiser makes a contradiction.
     model.graph.ClearField("value_info")
-    logging.getLogger().setLevel(logging.ERROR)  # the quantiser warns on the root logger
-    quantize_dynamic(model, str(part / MODEL_FILE), weight_type=QuantType.QInt8)
+    with quiet_quantiser():
+        quantize_dynamic(model, str(part / MODEL_FILE), weight_type=QuantType.QInt8)
     manifest = read_exported(dense)
     digest = sha256_file(part / MODEL_FILE)
     write_export_manifest(part, dataclasses.replace(manifest, model_sha256=digest))

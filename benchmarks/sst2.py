@@ -3,7 +3,7 @@
 One command does the whole measurement: it trains each model, exports it, benchmarks all exported
 graphs in one interleaved run, and writes the table.
 
-    python benchmarks/sst2.py --data DIR --model DIR_OR_HUB_ID --work-dir runs/sst2
+    python -m benchmarks.sst2 --data DIR --model DIR_OR_HUB_ID --work-dir runs/sst2
 
 DIR holds train.tsv and dev.tsv, lines of ``text<TAB>label`` without a header. Models are trained
 on train and measured on dev. Within a run nothing is chosen by dev: the last masks count, not the

@@ -321,7 +321,9 @@ def main() -> None:
         from pipeline.usage_errors import usage_message
 
         _fail(usage_message(error))
-    except Exception:
+    except SystemExit:
+        raise
+    except BaseException:  # a panic in Rust, as in tokenizers, is no Exception
         # A defect of ours, or of a package; 1 is a verdict of `check`, so it has a code of its own.
         traceback.print_exc()
         code = EXIT_CRASHED

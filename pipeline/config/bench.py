@@ -98,7 +98,11 @@ class BenchConfig:
         256, help="Texts a run in the scenario offline.", minimum=1, group=_TIMING
     )
     threads: tuple[int, ...] = option(
-        (0,), help="Threads of each session; 0 takes all cores.", minimum=0, group=_TIMING
+        (0,),
+        help="Threads of each session; 0 takes all cores.",
+        minimum=0,
+        maximum=1024,
+        group=_TIMING,
     )
     repetitions: int = option(
         30, help="Timed runs of each model in each cell.", minimum=3, group=_TIMING

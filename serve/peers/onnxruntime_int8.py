@@ -1,8 +1,10 @@
 """ONNX Runtime's own dynamic quantisation: weights in int8, activations quantised at run time."""
 
+import contextlib
 import dataclasses
 import logging
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 from pipeline.artifacts.files import sha256_file
@@ -13,7 +15,7 @@ from serve.peers.peer import Peer, need_dense_onnx, need_packages
 from serve.session import Session, open_session
 from serve.size import measure_size
 
-__all__ = ["open_onnxruntime_int8"]
+__all__ = ["open_onnxruntime_int8", "quiet_quantiser"]
 
 _NAME = "onnxruntime-int8"
 
@@ -53,21 +55,31 @@ def open_onnxruntime_int8(first: Session) -> Peer:
         )
 
 
+@contextlib.contextmanager
+def quiet_quantiser() -> Iterator[None]:
+    """Keep off stderr what ONNX Runtime's quantiser warns of, on the root logger."""
+    root = logging.getLogger()
+    level = root.level
+    root.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        root.setLevel(level)
+
+
 def _quantise(layout: ModelLayout, target: Path) -> None:
     import onnx
     from onnxruntime.quantization import QuantType, quantize_dynamic
 
-    root = logging.getLogger()
-    level = root.level
-    root.setLevel(logging.ERROR)  # the quantiser warns on the root logger
     try:
         model = onnx.load(str(layout.graph))
         # The newer exporter stores shapes of which the quantiser makes a contradiction.
         model.graph.ClearField("value_info")
         large = bool(layout.data)
-        quantize_dynamic(
-            model, str(target), weight_type=QuantType.QInt8, use_external_data_format=large
-        )
+        with quiet_quantiser():
+            quantize_dynamic(
+                model, str(target), weight_type=QuantType.QInt8, use_external_data_format=large
+            )
         kinds = {
             node.op_type for node in onnx.load(str(target), load_external_data=False).graph.node
         }
@@ -77,8 +89,6 @@ def _quantise(layout: ModelLayout, target: Path) -> None:
             f"--peers {_NAME}: onnxruntime.quantization fails on {layout.graph} ({reason}); leave "
             "this peer out"
         ) from error
-    finally:
-        root.setLevel(level)
     if not kinds & {"MatMulInteger", "DynamicQuantizeMatMul", "QAttention"}:
         raise ArtifactError(
             f"--peers {_NAME}: onnxruntime.quantization finds no product with constant weights in "

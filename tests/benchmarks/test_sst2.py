@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-SCRIPT = Path(__file__).parents[2] / "benchmarks" / "sst2.py"
+ROOT = Path(__file__).parents[2]
 
 
 @pytest.mark.slow
@@ -18,10 +18,18 @@ def test_one_command_trains_exports_measures_and_writes_the_table(tiny_bert, rev
         with path.open(encoding="utf-8") as file:
             lines = [f"{row['text']}\t{row['label']}" for row in csv.DictReader(file)]
         (data / f"{name}.tsv").write_text("\n".join(lines) + "\n", encoding="utf-8")
-    command = [sys.executable, str(SCRIPT), "--data", str(data), "--model", str(tiny_bert)]
+    command = [
+        sys.executable,
+        "-m",
+        "benchmarks.sst2",
+        "--data",
+        str(data),
+        "--model",
+        str(tiny_bert),
+    ]
     command += ["--work-dir", str(tmp_path / "work"), "--epochs", "2"]
     command += ["--output", str(tmp_path / "table.md")]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=500)
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=500)
     assert done.returncode == 0, done.stderr
     table = (tmp_path / "table.md").read_text(encoding="utf-8")
     rows = [line.split("|")[1].strip() for line in table.splitlines() if line.startswith("|")]
