@@ -35,7 +35,7 @@ def commands(page: str) -> list[list[str]]:
     """What runs each block of shell or Python on a page."""
     text = (ROOT / "docs" / f"{page}.md").read_text(encoding="utf-8")
     blocks = re.findall(r"^```(bash|python)\n(.*?)^```$", text, flags=re.MULTILINE | re.DOTALL)
-    shells = {"bash": ["bash", "-euo", "pipefail", "-c"], "python": [sys.executable, "-c"]}
+    shells = {"bash": ["bash", "-euo", "pipefail", "-c"], "python": [sys.executable, "-P", "-c"]}
     return [
         [*shells[language], on_busy_machine(on_free_ports(block))]
         for language, block in blocks
@@ -66,6 +66,7 @@ def has_native_library() -> bool:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1500)
 def test_the_commands_of_all_pages_run_in_turn(tiny_bert, reviews, tmp_path):
     shutil.copytree(tiny_bert, tmp_path / "model")
     # The benchmark's usual grid needs a model that takes 128 tokens.
