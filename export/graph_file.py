@@ -12,7 +12,7 @@ from typing import TypeVar
 import onnx
 import onnx_ir as ir
 
-from pipeline.errors import ArtifactError, ModelError
+from pipeline.errors import ArtifactError, ModelError, first_line
 
 __all__ = ["read_graph", "write_graph"]
 
@@ -40,7 +40,7 @@ def read_graph(path: Path) -> onnx.ModelProto:
         raise ArtifactError(f"{path} is missing; give an ONNX file with its data") from error
     except Exception as error:  # protobuf's and onnx's errors share no other base
         raise ArtifactError(
-            f"{path} is no ONNX file, or is damaged ({_first_line(error)})"
+            f"{path} is no ONNX file, or is damaged ({first_line(error)})"
         ) from error
     if not model.graph.node:
         raise ArtifactError(f"{path} is no ONNX file, or has no graph")
@@ -49,7 +49,7 @@ def read_graph(path: Path) -> onnx.ModelProto:
         onnx.load_external_data_for_model(model, str(path.parent))
     except Exception as error:  # onnx's errors share no other base
         raise ArtifactError(
-            f"{path} needs files of weights in its own directory ({_first_line(error)}); give an "
+            f"{path} needs files of weights in its own directory ({first_line(error)}); give an "
             "ONNX file with its data"
         ) from error
     for tensor in model.graph.initializer:
@@ -150,8 +150,3 @@ def _copy_fields(source: _Message, target: _Message, *, leave_out: str) -> None:
             getattr(target, field.name).extend(value)
         else:
             getattr(target, field.name).CopyFrom(value)
-
-
-def _first_line(error: BaseException) -> str:
-    lines = str(error).strip().splitlines()
-    return lines[0] if lines else type(error).__name__

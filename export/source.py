@@ -16,7 +16,7 @@ from pipeline.artifacts.classifier import TextClassifier, load_head
 from pipeline.artifacts.files import sha256_file
 from pipeline.artifacts.masks import read_masks
 from pipeline.artifacts.run import HEAD_FILE, MASKS_FILE, WEIGHTS_FILE, RunManifest
-from pipeline.errors import ArtifactError, ModelError
+from pipeline.errors import ArtifactError, ModelError, first_line
 
 __all__ = [
     "TrainedModel",
@@ -100,7 +100,7 @@ def load_tokenizer(directory: Path) -> Any:
     try:
         tokenizer = AutoTokenizer.from_pretrained(str(directory), trust_remote_code=False)
     except Exception as error:  # tokenizers raises plain Exception
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        reason = first_line(error)
         raise ArtifactError(
             f"{directory}: the tokenizer cannot be loaded ({reason}); copy the run directory again"
         ) from error

@@ -21,7 +21,7 @@ from pipeline import native
 from pipeline.artifacts.classifier import TextClassifier
 from pipeline.artifacts.exported import Verification
 from pipeline.data import LabelledText
-from pipeline.errors import VerificationError
+from pipeline.errors import VerificationError, first_line
 
 __all__ = [
     "LEAST_AGREEMENT",
@@ -173,7 +173,7 @@ def _stored_weight(extractor: Extractor, name: str) -> NDArray[np.float32]:
         )
         (weight,) = session.run([name], {})
     except Exception as error:  # ONNX Runtime's exceptions share no other base
-        reason = str(error).strip().partition("\n")[0]
+        reason = first_line(error)
         raise VerificationError(
             f"the weights of {name} in the graph cannot be decoded ({reason}); nothing was "
             "written, please report this with the model's type"
@@ -243,7 +243,7 @@ def open_graph(path: Path, *, engine: bool) -> ort.InferenceSession:
     try:
         return ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
     except Exception as error:  # ONNX Runtime's exceptions share no other base
-        reason = str(error).strip().partition("\n")[0]
+        reason = first_line(error)
         raise VerificationError(f"onnxruntime cannot open {path.name} ({reason})") from error
 
 

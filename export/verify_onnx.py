@@ -8,7 +8,7 @@ import numpy as np
 from export.engine.probe import Batch
 from export.verify import LEAST_AGREEMENT, judge, open_graph
 from pipeline.artifacts.exported import Verification
-from pipeline.errors import VerificationError
+from pipeline.errors import VerificationError, first_line
 
 __all__ = ["compare_with_onnx"]
 
@@ -40,14 +40,14 @@ def compare_with_onnx(
             wanted = sessions[0].run(None, batch.feeds)
         except Exception as error:  # ONNX Runtime's exceptions share no other base
             if texts:
-                raise VerificationError(f"{original} does not run: {_first_line(error)}") from error
+                raise VerificationError(f"{original} does not run: {first_line(error)}") from error
             continue  # made-up inputs need not suit every graph
         try:
             found.append(sessions[1].run(None, batch.feeds))
         except Exception as error:  # ONNX Runtime's exceptions share no other base
             raise VerificationError(
                 f"the converted graph does not run on inputs that the original runs on "
-                f"({_first_line(error)}); nothing was written, please report this"
+                f"({first_line(error)}); nothing was written, please report this"
             ) from error
         expected.append(wanted)
         used.append(batch)
@@ -85,7 +85,3 @@ def compare_with_onnx(
     if not checked:
         raise VerificationError("the graph has no float32 output to compare")
     return max(checked, key=lambda result: result.largest_logit_difference / result.tolerance)
-
-
-def _first_line(error: BaseException) -> str:
-    return str(error).strip().partition("\n")[0]

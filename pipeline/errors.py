@@ -20,6 +20,7 @@ __all__ = [
     "ModelError",
     "PipelineError",
     "VerificationError",
+    "first_line",
 ]
 
 
@@ -49,3 +50,9 @@ class VerificationError(PipelineError):
 
 class MachineError(PipelineError):
     """A package, a device or disk space that the command needs is missing on this machine."""
+
+
+def first_line(error: BaseException) -> str:
+    """The first line of what an error of another library says; its type where it says nothing."""
+    lines = str(error).strip().splitlines()
+    return lines[0] if lines else type(error).__name__

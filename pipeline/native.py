@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from pipeline.errors import ConfigurationError, MachineError
+from pipeline.errors import ConfigurationError, MachineError, first_line
 
 __all__ = [
     "INSTRUCTION_SETS",
@@ -65,7 +65,7 @@ def register(session_options: Any) -> None:
         session_options.register_custom_ops_library(str(library_path()))
     except Exception as error:  # ONNX Runtime's exceptions share no other base
         raise MachineError(
-            f"{library_path()}: onnxruntime cannot register it ({_first_line(error)}); "
+            f"{library_path()}: onnxruntime cannot register it ({first_line(error)}); "
             "upgrade onnxruntime (1.22 or newer)"
         ) from error
 
@@ -161,7 +161,7 @@ def _load() -> ctypes.CDLL:
         library.smp_engine_share_threads.argtypes = [ctypes.c_int]
     except (OSError, AttributeError) as error:  # damaged, of another machine, or older than this
         raise MachineError(
-            f"{path} cannot be loaded ({_first_line(error)}); build it again: {_rebuild()}"
+            f"{path} cannot be loaded ({first_line(error)}); build it again: {_rebuild()}"
         ) from error
     found = library.smp_engine_version()
     if found != _VERSION:
@@ -175,8 +175,3 @@ def _rebuild() -> str:
     if (_SERVE / "kernels" / "CMakeLists.txt").is_file():  # a checkout
         return "make native"
     return "pip install --force-reinstall --no-deps --no-cache-dir smp-pipeline"
-
-
-def _first_line(error: BaseException) -> str:
-    lines = str(error).strip().splitlines()
-    return lines[0] if lines else type(error).__name__

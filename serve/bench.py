@@ -268,6 +268,9 @@ def _check_output(output: Path) -> None:
     """Fail before the measuring, not after it, where the result cannot be written."""
     if output.is_dir():
         raise ConfigurationError(f"--output {output} is a directory; name a .json file in it")
+    for beside in (output.with_suffix(".md"), output.with_suffix(".svg")):
+        if beside.is_dir():
+            raise ConfigurationError(f"--output {output}: {beside}, written too, is a directory")
     parent = next(parent for parent in output.absolute().parents if parent.exists())
     if not parent.is_dir() or not os.access(parent, os.W_OK):
         raise ConfigurationError(f"--output {output}: {parent} is no directory that you may write")
@@ -282,6 +285,6 @@ def _check_lengths(config: BenchConfig, subjects: Sequence[Subject]) -> None:
             subject.run(made_up_inputs(subject.session, 1, longest))
         except ArtifactError as error:
             raise ConfigurationError(
-                f"--sequence-lengths {longest} is more than {subject.source} takes; "
-                "give shorter ones"
+                f"--sequence-lengths {longest} is more than {subject.source} takes, or the "
+                f"tokenizer is another model's ({error}); give shorter ones, or its --tokenizer"
             ) from error

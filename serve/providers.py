@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from types import ModuleType
 from typing import Any
 
-from pipeline.errors import ConfigurationError, MachineError
+from pipeline.errors import ConfigurationError, MachineError, first_line
 
 __all__ = ["CPU", "check_used", "resolve_provider", "select_provider", "short_name"]
 
@@ -154,7 +154,7 @@ def _register_plugins(onnxruntime: ModuleType) -> list[str]:
         except Exception as error:  # ONNX Runtime's exceptions share no other base
             if "already registered" in str(error).lower():
                 continue
-            reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+            reason = first_line(error)
             raise MachineError(
                 f"the provider of {package} cannot be loaded ({reason}); reinstall or uninstall it"
             ) from error

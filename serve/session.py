@@ -14,7 +14,7 @@ from tokenizers import Encoding, Tokenizer
 from pipeline import native
 from pipeline.artifacts.exported import ExportManifest
 from pipeline.artifacts.files import sha256_file
-from pipeline.errors import ArtifactError, ConfigurationError, MachineError
+from pipeline.errors import ArtifactError, ConfigurationError, MachineError, first_line
 from pipeline.machine import usable_cores
 from serve.graph_ports import ENCODING_FIELDS, GraphPorts, read_ports
 from serve.layout import ModelLayout, ModelTask, exported_layout
@@ -140,7 +140,7 @@ class Session:
                 raise
             raise ArtifactError(
                 f"{self.layout.tokenizer} is corrupt: tokenizers cannot use it on a text "
-                f"({_first_line(error)}); copy the directory again"
+                f"({first_line(error)}); copy the directory again"
             ) from error
 
     def collate(self, rows: Sequence[Encoding | TokenRow]) -> dict[str, NDArray[np.int64]]:
@@ -177,7 +177,7 @@ class Session:
             batch, length = inputs["input_ids"].shape
             raise ArtifactError(
                 f"{self.layout.graph}: onnxruntime cannot run {batch} texts of {length} "
-                f"tokens ({_first_line(error)})"
+                f"tokens ({first_line(error)})"
             ) from error
         if self.task is None:
             return np.asarray(found)
@@ -295,7 +295,7 @@ def open_session(
 def _cannot_load(
     layout: ModelLayout, provider: str, version: str, error: Exception
 ) -> ArtifactError:
-    reason = _first_line(error)
+    reason = first_line(error)
     if layout.manifest is not None:
         fix = "upgrade onnxruntime or export again"
     elif "is not a registered function/op" in str(error):
@@ -326,7 +326,7 @@ def import_onnxruntime() -> ModuleType:
         import onnxruntime
     except ImportError as error:
         raise MachineError(
-            f"onnxruntime cannot be imported ({_first_line(error)}); "
+            f"onnxruntime cannot be imported ({first_line(error)}); "
             "install it with: pip install 'smp-pipeline[cpu]' (or [gpu])"
         ) from error
     module: ModuleType = onnxruntime
@@ -369,7 +369,7 @@ def _load_tokenizer(layout: ModelLayout) -> HeldTokenizer:
             raise
         again = "or export again" if layout.manifest else "or save the tokenizer again"
         raise ArtifactError(
-            f"{layout.tokenizer} is corrupt or of a newer tokenizers ({_first_line(error)}); "
+            f"{layout.tokenizer} is corrupt or of a newer tokenizers ({first_line(error)}); "
             f"copy the directory again {again}"
         ) from error
     return HeldTokenizer(tokenizer, pad_token_id)
@@ -378,8 +378,3 @@ def _load_tokenizer(layout: ModelLayout) -> HeldTokenizer:
 def _is_panic(error: BaseException) -> bool:
     """Whether a library in Rust gave up; its exception is no Exception, and in no module."""
     return type(error).__name__ == "PanicException"
-
-
-def _first_line(error: BaseException) -> str:
-    lines = str(error).strip().splitlines()
-    return lines[0] if lines else type(error).__name__

@@ -11,7 +11,7 @@ from onnx_ir.passes.common import RemoveInitializersFromInputsPass
 
 from export.engine.constants import Constants
 from export.engine.regions import Array, open_session
-from pipeline.errors import ModelError
+from pipeline.errors import ModelError, first_line
 
 __all__ = ["Batch", "Probe", "make_batches", "make_probes"]
 
@@ -102,7 +102,7 @@ def make_probes(model: ir.Model, constants: Constants) -> list[Probe]:
             outputs = session.run(list(watched), feeds)
         except Exception as error:  # ONNX Runtime's exceptions share no other base
             # Some graphs say that an axis is open and hold its extent in a constant.
-            reason = reason or str(error).strip().partition("\n")[0]
+            reason = reason or first_line(error)
             continue
         shapes = {
             name: tuple(int(extent) for extent in shape)

@@ -8,7 +8,7 @@ import onnx_ir as ir
 import onnxruntime as ort
 from numpy.typing import NDArray
 
-from pipeline.errors import ModelError
+from pipeline.errors import ModelError, first_line
 
 __all__ = ["Array", "Run", "downstream", "has_subgraphs", "open_region", "open_session"]
 
@@ -42,7 +42,7 @@ def open_session(model: onnx.ModelProto) -> ort.InferenceSession:
             model.SerializeToString(), options, providers=["CPUExecutionProvider"]
         )
     except Exception as error:  # ONNX Runtime's exceptions share no other base
-        raise ModelError(str(error).strip().partition("\n")[0]) from error
+        raise ModelError(first_line(error)) from error
 
 
 def open_region(
@@ -88,7 +88,7 @@ def open_region(
         try:
             return [np.asarray(array) for array in session.run(names, dict(feeds))]
         except Exception as error:  # ONNX Runtime's exceptions share no other base
-            raise ModelError(str(error).strip().partition("\n")[0]) from error
+            raise ModelError(first_line(error)) from error
 
     return run
 

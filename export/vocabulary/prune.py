@@ -23,7 +23,7 @@ from pipeline.artifacts.classifier import TextClassifier
 from pipeline.artifacts.exported import TOKENIZER_FILE, VocabularyReport
 from pipeline.artifacts.files import sha256_file
 from pipeline.data import LabelledText
-from pipeline.errors import ModelError
+from pipeline.errors import ModelError, first_line
 
 __all__ = ["Pruned", "prune_vocabulary"]
 
@@ -181,7 +181,7 @@ def _reload(tokenizer: Any, content: Mapping[str, Any]) -> Any:
             reloaded = AutoTokenizer.from_pretrained(scratch, trust_remote_code=False)
             found = json.loads(reloaded.backend_tokenizer.to_str())
         except Exception as error:  # tokenizers raises plain Exception
-            reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+            reason = first_line(error)
             raise ModelError(
                 f"the tokenizer ({type(tokenizer).__name__}) cannot be loaded without the tokens "
                 f"that the corpus never uses ({reason}); leave out --prune-vocabulary"

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from pipeline.artifacts.files import sha256_file
-from pipeline.errors import ArtifactError
+from pipeline.errors import ArtifactError, first_line
 from serve.layout import ModelLayout
 from serve.peers.check import QUANTISED
 from serve.peers.peer import Peer, need_dense_onnx, need_packages
@@ -84,7 +84,7 @@ def _quantise(layout: ModelLayout, target: Path) -> None:
             node.op_type for node in onnx.load(str(target), load_external_data=False).graph.node
         }
     except Exception as error:  # the quantiser raises whatever it stumbles over
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        reason = first_line(error)
         raise ArtifactError(
             f"--peers {_NAME}: onnxruntime.quantization fails on {layout.graph} ({reason}); leave "
             "this peer out"

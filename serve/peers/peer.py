@@ -49,8 +49,8 @@ class Peer:
     tolerance: float
 
 
-def need_packages(peer: str, *packages: str) -> Mapping[str, str]:
-    """The versions of a peer's packages.
+def need_packages(peer: str, *packages: str, extra: str = "peers") -> Mapping[str, str]:
+    """The versions of a peer's packages, which come with an extra of ours.
 
     Raises:
         MachineError: one is not installed.
@@ -59,7 +59,7 @@ def need_packages(peer: str, *packages: str) -> Mapping[str, str]:
     if missing:
         raise MachineError(
             f"--peers {peer} needs {', '.join(missing)}; "
-            "install it with: pip install 'smp-pipeline[peers]'"
+            f"install it with: pip install 'smp-pipeline[{extra}]'"
         )
     return {package: importlib.metadata.version(package) for package in packages}
 

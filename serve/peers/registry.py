@@ -42,7 +42,7 @@ def open_peer(
             f"--peers {name} needs a first model whose output is logits, one vector a text; "
             f"{path} has another output"
         )
-    versions = need_packages(name, "torch", "transformers")
+    versions = need_packages(name, "torch", "transformers", extra="train")
     run = load_pytorch(pytorch_model, threads=first.threads, compiled=name == "pytorch-compiled")
     manifest = first.manifest
     exact = manifest is None or {manifest.values, manifest.embeddings} == {"fp32"}

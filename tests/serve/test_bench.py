@@ -188,11 +188,12 @@ def test_too_long_sequences_are_refused_before_anything_is_measured(
         run([model], reviews[1], sequence_lengths=(8, 17))
 
 
-@pytest.mark.parametrize("name", ["directory.json", "file/bench.json"])
+@pytest.mark.parametrize("name", ["directory.json", "file/bench.json", "beside.json"])
 def test_an_output_that_cannot_be_written_is_refused_at_once(
     make_model: MakeModel, reviews: tuple[Path, Path], tmp_path: Path, name: str
 ) -> None:
     (tmp_path / "directory.json").mkdir()
+    (tmp_path / "beside.md").mkdir()
     (tmp_path / "file").write_text("")
     with pytest.raises(ConfigurationError, match=r"--output .* director"):
         run([make_model(tmp_path / "model")], reviews[1], output=tmp_path / name)
