@@ -116,7 +116,7 @@ def write_table(arguments: argparse.Namespace, models: list[Path], bench: Path) 
     ]
     for directory, model in zip(models, content["models"], strict=True):
         run = read_run(arguments.work_dir / f"{directory.name.rpartition('-')[0]}-run")
-        score = model["metrics"]["accuracy"]
+        score = model["quality"]["metrics"]["accuracy"]
         lines.append(
             f"| {directory.name} | {run.density:.4f} "
             f"| {score['value']:.4f} ({score['low']:.4f} to {score['high']:.4f}) "
