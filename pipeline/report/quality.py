@@ -132,6 +132,8 @@ def _slices(scored: Sequence[tuple[Series, Quality]]) -> list[Block]:
 def _slice_drawing(title: str, parts: dict[str, list[tuple[Series, Slice]]]) -> list[Drawing]:
     largest = sorted(parts, key=lambda name: -parts[name][0][1].examples)[:_DRAWN_SLICES]
     metric = next(iter(parts.values()))[0][1].metric
+    # The title has the unit, and the names little room.
+    unit = " tokens" if title == _SLICE_TITLES["length"] else ""
     subtitle = "95 % intervals"
     if len(parts) > len(largest):
         subtitle = f"the {len(largest)} of {len(parts)} with most examples, {subtitle}"
@@ -140,7 +142,7 @@ def _slice_drawing(title: str, parts: dict[str, list[tuple[Series, Slice]]]) -> 
         subtitle,
         [
             (
-                f"{name} ({number(parts[name][0][1].examples, 0)})",
+                f"{name.removesuffix(unit)} ({number(parts[name][0][1].examples, 0)})",
                 [(series, part.estimate) for series, part in parts[name]],
             )
             for name in parts
