@@ -4,7 +4,7 @@
       manifest.json       this module's RunManifest
       masks.safetensors   one bit a pruned weight (absent for --method finetune)
       head.safetensors    the head's tensors
-      weights.safetensors the encoder's weights (for --method finetune only: they changed)
+      weights.safetensors the encoder's weights, before masks (for the methods that change them)
       tokenizer.json ...  the tokenizer, as transformers saves it
 
 The frozen weights are not copied; the manifest names the base model and the hash of its weights.
@@ -24,12 +24,17 @@ __all__ = [
     "HEAD_FILE",
     "MASKS_FILE",
     "WEIGHTS_FILE",
+    "AnswerLayout",
     "BaseModel",
     "DataFile",
     "HeadLayout",
     "HeadTransform",
     "MatrixDensity",
+    "Method",
+    "Pattern",
+    "Pooling",
     "RunManifest",
+    "TaskKind",
     "TaskLayout",
     "read_run",
     "write_run_manifest",
@@ -42,8 +47,10 @@ MASKS_FILE = "masks.safetensors"
 HEAD_FILE = "head.safetensors"
 WEIGHTS_FILE = "weights.safetensors"
 
-Method = Literal["smp-s", "smp-l", "finetune"]
-Pooling = Literal["first", "mean", "mask"]
+Method = Literal["smp-s", "smp-l", "finetune", "magnitude", "movement", "soft-movement"]
+Pattern = Literal["unstructured", "2:4", "4:8", "block-4x1"]
+Pooling = Literal["first", "mean", "mask", "tokens"]
+TaskKind = Literal["classification", "regression", "question-answering", "token-classification"]
 
 
 @dataclass(frozen=True)
@@ -65,26 +72,51 @@ class BaseModel:
 
 
 @dataclass(frozen=True)
+class AnswerLayout:
+    """How answers are found in contexts that may be longer than the model takes (SQuAD).
+
+    Attributes:
+        stride: tokens of the context that two neighbouring windows share.
+        max_answer_length: tokens of the longest answer.
+        n_best: starts, and ends, of a window that answers are chosen among.
+        no_answer: whether a question may have no answer (SQuAD v2).
+        no_answer_threshold: no answer is given where the score of none (start and end at the first
+            token, the smallest over the windows) is larger than the best answer's by more than
+            this; the value that was best on the validation data.
+    """
+
+    stride: int
+    max_answer_length: int
+    n_best: int
+    no_answer: bool
+    no_answer_threshold: float = 0.0
+
+
+@dataclass(frozen=True)
 class TaskLayout:
     """What the model predicts, from which columns.
 
     Attributes:
-        kind: one label out of several, or one number.
-        labels: label names in the order of the logits; empty for regression.
-        text_column: the column of the text.
-        text_pair_column: the column of the second text, None if there is one text.
-        label_column: the column of the label.
-        max_length: tokens after which a text is truncated, special tokens included.
+        kind: one label out of several, one number, a span of the second text, or a label a word.
+        labels: label names in the order of the logits; empty for regression and for
+            question answering, whose two logits a token are of the answer's start and end.
+        text_column: the column of the text (the question; the list of words).
+        text_pair_column: the column of the second text (the context), None if there is one text.
+        label_column: the column of the label (the answers; the list of a label a word).
+        max_length: tokens after which a text is truncated, special tokens included; of a window
+            for question answering.
         metric: the metric that the task is judged by, a name in :mod:`pipeline.metrics`.
+        answers: for question answering, how answers are found; None for the other kinds.
     """
 
-    kind: Literal["classification", "regression"]
+    kind: TaskKind
     labels: tuple[str, ...]
     text_column: str
     text_pair_column: str | None
     label_column: str
     max_length: int
     metric: str
+    answers: AnswerLayout | None = None
 
 
 @dataclass(frozen=True)
@@ -108,8 +140,9 @@ class HeadLayout:
 
     Attributes:
         kind: ``label-words``, ``least-squares``, ``class-means`` or ``linear``.
-        pooling: which state the head sees: the first token's, the mean over real tokens, or the
-            state at the mask token (the first token's where a text has none).
+        pooling: which state the head sees: the first token's, the mean over real tokens, the
+            state at the mask token (the first token's where a text has none), or ``tokens``:
+            every token's, for question answering and token classification.
         hidden_size: features of the encoder's states.
         outputs: number of logits; 1 for regression.
         transform: the layers between state and logits, None for none.
@@ -188,13 +221,14 @@ class RunManifest:
         validation_data: validation examples.
         masks_sha256: hash of masks.safetensors, None for finetune.
         head_sha256: hash of head.safetensors.
-        weights_sha256: hash of weights.safetensors, None unless finetune.
+        weights_sha256: hash of weights.safetensors, None where the weights are the base model's.
         matrices: parameter name -> density of that matrix; empty for finetune.
         metrics: name -> value on the validation data.
         settings: the resolved training configuration.
         versions: package -> version.
         hardware: what it ran on.
         training: steps, seconds and the like.
+        pattern: which weights remain together.
     """
 
     smp_pipeline_version: str
@@ -214,6 +248,7 @@ class RunManifest:
     versions: Mapping[str, str]
     hardware: Mapping[str, Any]
     training: Mapping[str, Any] = field(default_factory=dict)
+    pattern: Pattern = "unstructured"
 
 
 def write_run_manifest(directory: Path, manifest: RunManifest) -> None:
@@ -236,7 +271,8 @@ def read_run(directory: Path) -> RunManifest:
     path = directory / MANIFEST_FILE
     content = read_json(path, kind=KIND, schema_version=SCHEMA_VERSION)
     manifest = from_json(RunManifest, content, source=path)
-    needed = [HEAD_FILE, WEIGHTS_FILE if manifest.method == "finetune" else MASKS_FILE]
+    recorded = {MASKS_FILE: manifest.masks_sha256, WEIGHTS_FILE: manifest.weights_sha256}
+    needed = [HEAD_FILE, *(name for name, digest in recorded.items() if digest is not None)]
     for name in needed:
         if not (directory / name).is_file():
             raise ArtifactError(f"{directory / name} is missing; copy the run directory again")

@@ -5,16 +5,19 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from pipeline.artifacts.run import Method, Pattern
 from pipeline.config.fields import check_bounds, check_output_directory, option
 from pipeline.errors import ConfigurationError
 
-__all__ = ["GLUE_TASKS", "TrainConfig"]
+__all__ = ["GLUE_TASKS", "SQUAD_TASKS", "TrainConfig"]
 
 GLUE_TASKS = ("cola", "mnli", "mrpc", "qnli", "qqp", "rte", "sst2", "stsb")
+SQUAD_TASKS = ("squad", "squad_v2")
 
 _DATA = "Data"
 _OPTIMISATION = "Optimisation"
 _PRUNING = "Pruning"
+_DISTILLATION = "Distillation"
 _HEAD = "Head"
 _RUN = "Run"
 
@@ -38,8 +41,13 @@ class TrainConfig:
         help=f"A GLUE task from the hub, in place of files: {', '.join(GLUE_TASKS)}.",
         group=_DATA,
     )
-    task_type: Literal["auto", "classification", "regression"] = option(
-        "auto", help="auto: regression if the labels are numbers with fractions.", group=_DATA
+    task_type: Literal[
+        "auto", "classification", "regression", "question-answering", "token-classification"
+    ] = option(
+        "auto",
+        help="auto: question-answering for files of SQuAD's form, token-classification where the "
+        "labels are lists, regression if they are numbers with fractions, else classification.",
+        group=_DATA,
     )
     text_column: str | None = option(
         None, help="Column of the text; the usual names are tried if not given.", group=_DATA
@@ -56,6 +64,21 @@ class TrainConfig:
         minimum=4,
         group=_DATA,
     )
+    stride: int = option(
+        128,
+        help="question-answering: tokens of a long context that two neighbouring windows share.",
+        minimum=0,
+        group=_DATA,
+    )
+    max_answer_length: int = option(
+        30, help="question-answering: tokens of the longest answer.", minimum=1, group=_DATA
+    )
+    n_best: int = option(
+        20,
+        help="question-answering: starts, and ends, of a window that answers are chosen among.",
+        minimum=1,
+        group=_DATA,
+    )
     max_train_samples: int | None = option(
         None,
         help="Use the first so many training examples; all if not given.",
@@ -69,19 +92,26 @@ class TrainConfig:
         group=_DATA,
     )
 
-    method: Literal["smp-s", "smp-l", "finetune"] = option(
+    method: Method = option(
         "smp-s",
         help="smp-s: layers share the density by their scores. smp-l: every matrix has the same. "
-        "finetune: train all weights, prune none (the dense baseline).",
+        "Baselines that train the weights, too: finetune (prunes none), magnitude, movement, "
+        "soft-movement.",
         group=_PRUNING,
     )
     density: float | None = option(
         None,
-        help="Share of the weights of the pruned matrices that remains, from 0 to 1; smp-s and "
-        "smp-l need it.",
+        help="Share of the weights of the pruned matrices that remains, from 0 to 1; all methods "
+        "but finetune need it.",
         minimum=0,
         exclusive_minimum=True,
         maximum=1,
+        group=_PRUNING,
+    )
+    pattern: Pattern = option(
+        "unstructured",
+        help="Which weights remain together: any, at most 2 of 4 or 4 of 8 neighbours along the "
+        "input, or blocks of 4 outputs by 1 input.",
         group=_PRUNING,
     )
     lambda_: float = option(
@@ -90,14 +120,15 @@ class TrainConfig:
         minimum=0,
         group=_PRUNING,
     )
-    score_init: Literal["magnitude", "zero"] = option(
+    score_init: Literal["magnitude", "gradient", "fisher", "zero"] = option(
         "magnitude",
-        help="Start of the scores. zero is the paper's and needs some 40,000 steps.",
+        help="Start of the scores: abs(weight), abs(gradient * weight) or gradient^2 * weight^2 "
+        "on some training batches, or zero, which is the paper's and needs some 40,000 steps.",
         group=_PRUNING,
     )
     score_init_scale: float = option(
         0.15,
-        help="Root of the mean square of the starting scores, for --score-init magnitude.",
+        help="Root of the mean square of the starting scores, for all starts but zero.",
         minimum=0,
         exclusive_minimum=True,
         group=_PRUNING,
@@ -129,6 +160,32 @@ class TrainConfig:
         group=_PRUNING,
     )
 
+    teacher: Path | None = option(
+        None,
+        help="A run directory of a model of the same task whose logits are learned from, too.",
+        group=_DISTILLATION,
+    )
+    teacher_temperature: float = option(
+        2.0,
+        help="Both logits are divided by it before they are compared.",
+        minimum=0,
+        exclusive_minimum=True,
+        group=_DISTILLATION,
+    )
+    teacher_weight: float = option(
+        0.5,
+        help="Share of the teacher in the loss; the labels have the rest.",
+        minimum=0,
+        maximum=1,
+        group=_DISTILLATION,
+    )
+    teacher_logits: Literal["cached", "on-the-fly"] = option(
+        "cached",
+        help="cached: the teacher runs once over the training data, and what it says is kept on "
+        "disk. on-the-fly: it runs beside every step.",
+        group=_DISTILLATION,
+    )
+
     epochs: float | None = option(
         None,
         help="Passes over the training data; without --steps, 3 for finetune and 10 for the other "
@@ -146,7 +203,14 @@ class TrainConfig:
     )
     learning_rate: float | None = option(
         None,
-        help="Peak learning rate; 3e-3 for scores and 5e-5 for finetune if not given.",
+        help="Peak learning rate; 3e-3 for scores, 5e-5 for finetune and magnitude if not given.",
+        minimum=0,
+        exclusive_minimum=True,
+        group=_OPTIMISATION,
+    )
+    weight_learning_rate: float = option(
+        5e-5,
+        help="movement and soft-movement: peak learning rate of the weights beside the scores.",
         minimum=0,
         exclusive_minimum=True,
         group=_OPTIMISATION,
@@ -155,6 +219,18 @@ class TrainConfig:
         "auto",
         help="Arithmetic of the encoder while training; scores stay in fp32. auto: bf16 where the "
         "device computes it natively.",
+        group=_OPTIMISATION,
+    )
+
+    gradient_checkpointing: bool = option(
+        False,
+        help="Compute states a second time in the backward pass in place of keeping them: less "
+        "memory, more time.",
+        group=_OPTIMISATION,
+    )
+    compile: bool = option(
+        False,
+        help="torch.compile the encoder; the first steps take minutes.",
         group=_OPTIMISATION,
     )
 
@@ -217,18 +293,27 @@ class TrainConfig:
 
     def resolved(self) -> "TrainConfig":
         """The same configuration with the method's defaults in place of what was left open."""
-        finetune = self.method == "finetune"
         epochs = self.epochs
         if epochs is None and self.steps is None:
-            epochs = 3.0 if finetune else 10.0
+            epochs = 10.0 if self.prunes else 3.0
         return dataclasses.replace(
             self,
-            density=1.0 if finetune else self.density,
+            density=self.density if self.prunes else 1.0,
             epochs=epochs,
-            learning_rate=self.learning_rate or (5e-5 if finetune else 3e-3),
+            learning_rate=self.learning_rate or (3e-3 if self.learns_scores else 5e-5),
         )
 
     @property
     def prunes(self) -> bool:
-        """Whether masks are learned (not for finetune)."""
+        """Whether the method prunes (all but finetune)."""
         return self.method != "finetune"
+
+    @property
+    def learns_scores(self) -> bool:
+        """Whether the method learns scores (not finetune, and not magnitude)."""
+        return self.method not in ("finetune", "magnitude")
+
+    @property
+    def trains_weights(self) -> bool:
+        """Whether the method changes the weights (all but SMP)."""
+        return self.method not in ("smp-s", "smp-l")
