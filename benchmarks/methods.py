@@ -4,8 +4,8 @@
 
 DIR of SST-2 holds train.tsv and dev.tsv, lines of ``text<TAB>label`` without a header; DIR of MRPC
 holds train.tsv and val.tsv as Microsoft published them. Models are trained on train and measured on
-dev (val): the last masks, chosen by nothing. Every method gets the same steps, batches, head and
-schedule of densities; a share (``--steps-share``) of the steps that the paper takes for the task.
+dev (val): the last masks, chosen by nothing. Every method has the defaults of `train`, and all have
+the same batches, schedule of densities and steps: a share (``--steps-share``) of the paper's.
 Distilled runs learn from the fine-tuned run of the same seed.
 
 A run directory that is there already is used again, so a stopped measurement goes on, and several
@@ -114,13 +114,9 @@ def settings_of(
         "steps": max(1, round(arguments.steps_share * TASKS[cell.task].paper_steps)),
         "evaluations": arguments.evaluations,
         "seed": cell.seed,
-        # The same for all, so that only the method differs.
-        "head": "least-squares",
     }
     if cell.method != "finetune":
         settings["density"] = cell.density
-    else:
-        settings["head"] = "linear"
     if cell.distilled:
         settings["teacher"] = root / Cell(cell.task, "finetune", 1.0, False, cell.seed).name
     return settings

@@ -34,9 +34,9 @@ def _lines(found: dict[Cell, RunManifest]) -> Iterator[str]:
         "versions": package_versions(("torch", "transformers", "accelerate", "numpy")),
     }
     yield from head("Methods, densities and distillation on a small encoder", "methods", content)
-    yield "Accuracy on the validation data. In brackets the 95 % score interval over the examples, at"
-    yield "the mean over the seeds: what another validation set of this size could give. It says"
-    yield "nothing of the spread over seeds, which is the column beside it: smallest and largest."
+    yield "Accuracy on the validation data. In brackets the 95 % score interval over the examples,"
+    yield "at the mean over the seeds: what another validation set of this size could give. It says"
+    yield "nothing of the spread over seeds, which is the column beside it: smallest to largest."
     yield ""
     for task in dict.fromkeys(cell.task for cell in found):
         runs = {cell: run for cell, run in found.items() if cell.task == task}
