@@ -8,24 +8,25 @@ from torch import nn
 from torch.nn.utils import parametrize
 
 from smp.architectures import PrunedMatrix
-from smp.scores import ScoredMatrices, initial_scores
+from smp.methods import Local, PruningMethod, ScoreBased
+from smp.score_starts import initial_scores
+from smp.scores import ScoredMatrices
+
+SMP_S, SMP_L = PruningMethod(ScoreBased()), PruningMethod(Local())
+MOVEMENT = PruningMethod(Local(), trains_weights=True)
+MAGNITUDE = PruningMethod(Local(), learns_scores=False, trains_weights=True)
 
 
-def two_layers(method="smp-s", score_init="magnitude", redistribute=True):
+def two_layers(method=SMP_S, score_init="magnitude"):
     torch.manual_seed(0)
     layers = [nn.Linear(6, 4), nn.Linear(6, 4)]
     for layer in layers:
-        layer.requires_grad_(False)
+        layer.requires_grad_(method.trains_weights)
     matrices = [PrunedMatrix(f"{i}.weight", "query", i, layer) for i, layer in enumerate(layers)]
-    scored = ScoredMatrices(
-        matrices,
-        method=method,
-        score_init=score_init,
-        score_init_scale=0.5,
-        temperature=1.0,
-        redistribute=redistribute,
-    )
-    return layers, scored
+    starts = None
+    if method.learns_scores:
+        starts = [initial_scores(layer.weight, score_init, 0.5) for layer in layers]
+    return layers, ScoredMatrices(matrices, method, starts)
 
 
 def test_the_layer_computes_with_the_masked_weight():
@@ -72,18 +73,18 @@ def test_smp_s_keeps_exactly_the_density_of_a_type(density):
 
 def test_smp_s_gives_more_to_the_layer_with_larger_scores_and_smp_l_does_not():
     kept = {}
-    for method in ("smp-s", "smp-l"):
+    for name, method in (("smp-s", SMP_S), ("smp-l", SMP_L)):
         _, scored = two_layers(method)
         with torch.no_grad():
             scored.parametrizations[1].scores.add_(2.0)
         scored.update_masks(0.25)
-        kept[method] = [int(mask.sum()) for mask in scored.masks().values()]
+        kept[name] = [int(mask.sum()) for mask in scored.masks().values()]
     assert kept["smp-s"][1] > kept["smp-s"][0]
     assert kept["smp-l"] == [6, 6]
 
 
 def test_magnitude_start_makes_the_first_mask_that_of_magnitude_pruning():
-    layers, scored = two_layers("smp-l")
+    layers, scored = two_layers(SMP_L)
     scored.update_masks(0.25)
     magnitude = layers[0].parametrizations.weight.original.abs()
     kept = magnitude[scored.parametrizations[0].mask]
