@@ -10,6 +10,7 @@ from pipeline.artifacts.classifier import model_errors
 from pipeline.config import TrainConfig
 from smp.architectures import pruned_matrices
 from smp.device import choose_device, choose_precision
+from smp.patterns import check_shapes
 from smp.schedules import total_steps
 from smp.task import read_task
 from smp.unfinished import unfinished_directory
@@ -72,8 +73,11 @@ def estimate(config: TrainConfig) -> TrainingEstimate:
         model_config = AutoConfig.from_pretrained(source, revision=config.revision)
         encoder = AutoModel.from_config(model_config)
     matrices = pruned_matrices(encoder, model_config.model_type)
+    check_shapes(matrices, config.pattern)
     pruned = sum(matrix.module.weight.numel() for matrix in matrices)
-    total = sum(parameter.numel() for parameter in encoder.parameters())
+    # The run leaves the pooler away.
+    named = encoder.named_parameters()
+    total = sum(tensor.numel() for name, tensor in named if not name.startswith("pooler."))
 
     batch = config.batch_size * config.gradient_accumulation_steps
     steps = total_steps(config, len(task.train))

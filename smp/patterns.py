@@ -63,14 +63,23 @@ class WeightPattern:
         """
         if self.group == 1:
             return top_k_mask(units, count)
-        groups = units.reshape(-1, self.group)
-        order = groups.argsort(dim=-1, descending=True, stable=True)
-        allowed = torch.zeros_like(groups, dtype=torch.bool)
-        allowed = allowed.scatter_(1, order[:, : self.kept], value=True).reshape(-1)
+        allowed = self._largest_of_groups(units)
         room = units.numel() // self.group * self.kept
         if count <= room:
             return top_k_mask(units.masked_fill(~allowed, -torch.inf), count)
         return allowed | top_k_mask(units.masked_fill(allowed, -torch.inf), count - room)
+
+    def _largest_of_groups(self, units: Tensor) -> Tensor:
+        """Mark the ``kept`` largest units of each group: fewer than so many come before them."""
+        places = units.reshape(-1, self.group).T.contiguous()
+        # Counting who comes first takes less time than sorting groups as small as these.
+        marks = [
+            (places[:place] >= places[place]).sum(dim=0)
+            + (places[place + 1 :] > places[place]).sum(dim=0)
+            < self.kept
+            for place in range(self.group)
+        ]
+        return torch.stack(marks, dim=1).reshape(-1)
 
     def weight_mask(self, units: Tensor, shape: torch.Size) -> Tensor:
         """The mask of a matrix's weights, out of the mask of its units.

@@ -172,9 +172,10 @@ class MaskTrainer(Trainer):
         return metrics
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
-        """Log the density and lambda beside what Trainer logs."""
+        """Log the density, and lambda where it counts, beside what Trainer logs."""
         if self.schedules is not None:
             logs["density"] = round(self.density, 4)
+        if self.schedules is not None and self._regularised:
             logs["lambda"] = round(self.schedules.lambda_at(self.state.global_step), 2)
         super().log(logs, start_time)
 
