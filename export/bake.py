@@ -1,4 +1,4 @@
-"""Baking: masks multiplied into a plain encoder, or the weights of a fine-tuned one put in."""
+"""Baking: masks multiplied into a plain encoder, and trained weights put in."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -44,7 +44,7 @@ def apply_masks(encoder: nn.Module, masks: Mapping[str, NDArray[np.bool_]]) -> N
 
 
 def load_weights(encoder: nn.Module, path: Path) -> None:
-    """Load ``weights.safetensors`` of a fine-tuned run into an encoder, in place.
+    """Load ``weights.safetensors`` of a run that trained them into an encoder, in place.
 
     Raises:
         ArtifactError: the file is truncated, corrupt, or does not fit the encoder.

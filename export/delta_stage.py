@@ -37,7 +37,14 @@ from pipeline.artifacts.delta import (
 from pipeline.artifacts.files import sha256_file, staged_directory
 from pipeline.artifacts.mask_codec import decode_masks, encode_masks
 from pipeline.artifacts.masks import read_masks
-from pipeline.artifacts.run import HEAD_FILE, MASKS_FILE, RunManifest, read_run
+from pipeline.artifacts.run import (
+    HEAD_FILE,
+    MASKS_FILE,
+    RunManifest,
+    prunes,
+    read_run,
+    trains_weights,
+)
 from pipeline.config import ExportConfig
 from pipeline.errors import ArtifactError, ConfigurationError, ModelError, VerificationError
 from pipeline.status import status_line
@@ -73,7 +80,8 @@ def export_delta(config: ExportConfig) -> DeltaManifest:
 
     Raises:
         ArtifactError: the run directory is incomplete, corrupt, or was changed.
-        ConfigurationError: the output directory is taken, or the run is fine-tuned.
+        ConfigurationError: the output directory is taken, or the run's weights are not the base
+            model's.
         MachineError: the disk is full.
         ModelError: the base model is missing, or another one.
         VerificationError: what was written does not give the run; nothing is left of it.
@@ -84,10 +92,12 @@ def export_delta(config: ExportConfig) -> DeltaManifest:
         staged_directory(config.output_dir) as directory,
     ):
         run = read_run(config.run)
-        if run.method == "finetune":
+        if trains_weights(run.method):
+            other = "packed" if prunes(run.method) else "dense"
             raise ConfigurationError(
-                f"--format delta stores masks, and {config.run} has none (it was trained with "
-                "--method finetune, which changes all weights); use --format dense"
+                f"--format delta stores masks over the base model's weights, and {config.run} has "
+                f"others (it was trained with --method {run.method}, which changes all weights); "
+                f"use --format {other}"
             )
         check_files(config.run, run)
         tokenizer = _tokenizer_files(config.run)

@@ -8,7 +8,7 @@ import yaml
 
 from pipeline.artifacts.exported import MANIFEST_FILE, MODEL_FILE, ExportManifest
 from pipeline.artifacts.manifest import from_json
-from pipeline.artifacts.run import DataFile, MatrixDensity
+from pipeline.artifacts.run import DataFile, MatrixDensity, Pattern, prunes, trains_weights
 
 __all__ = ["write_model_card"]
 
@@ -16,6 +16,17 @@ _METHODS = {
     "smp-s": "Static Model Pruning, score-based (SMP-S): layers share the density by their scores",
     "smp-l": "Static Model Pruning, local (SMP-L): every matrix has the same density",
     "finetune": "plain fine-tuning of all weights; nothing is pruned",
+    "magnitude": "magnitude pruning: every matrix keeps its largest weights, which are fine-tuned",
+    "movement": "movement pruning: every matrix keeps the weights with the largest learned scores, "
+    "and the weights are fine-tuned",
+    "soft-movement": "soft movement pruning: one threshold over the learned scores of all "
+    "matrices, and the weights are fine-tuned",
+}
+
+_PATTERNS = {
+    "2:4": "2:4, at most 2 of 4 neighbours along the input remain",
+    "4:8": "4:8, at most 4 of 8 neighbours along the input remain",
+    "block-4x1": "block-4x1, 4 outputs of one input remain together or not at all",
 }
 
 _USAGE = """```python
@@ -68,6 +79,7 @@ class _Record:
     validation_data: DataFile
     matrices: Mapping[str, MatrixDensity]
     metrics: Mapping[str, float]
+    pattern: Pattern = "unstructured"
 
 
 def write_model_card(directory: Path, manifest: ExportManifest) -> None:
@@ -80,7 +92,7 @@ def write_model_card(directory: Path, manifest: ExportManifest) -> None:
     sections = [
         _front_matter(manifest),
         f"# {_title(manifest)}",
-        _summary(manifest),
+        _summary(manifest, run),
         "## Results\n\n" + _metrics(run),
         "## Files\n\n" + _files(directory),
         "## Density\n\n" + _densities(manifest, run),
@@ -114,22 +126,23 @@ def _base_name(manifest: ExportManifest) -> str:
 
 
 def _title(manifest: ExportManifest) -> str:
-    if manifest.method == "finetune":
+    if not prunes(manifest.method):
         return f"{_base_name(manifest)}, fine-tuned"
     return f"{_base_name(manifest)}, encoder matrices pruned to density {manifest.density:.3g}"
 
 
-def _summary(manifest: ExportManifest) -> str:
+def _summary(manifest: ExportManifest, run: _Record) -> str:
     task = manifest.task
     predicts = "one number" if task.kind == "regression" else f"one of {', '.join(task.labels)}"
     unchanged = ""
-    if manifest.method != "finetune":
+    if not trains_weights(manifest.method):
         unchanged = " The remaining weights are the pretrained ones, unchanged."
     return "\n".join(
         [
             f"- Base model: `{_base_name(manifest)}` ({manifest.base_model.model_type}), SHA-256 "
             f"of its weights `{manifest.base_model.sha256}`",
             f"- Method: {_METHODS[manifest.method]}.{unchanged}",
+            *([] if run.pattern == "unstructured" else [f"- Pattern: {_PATTERNS[run.pattern]}."]),
             f"- Predicts: {predicts}, from at most {task.max_length} tokens",
             f"- Format: {_format(manifest)}, ONNX opset {manifest.opset}",
             *_changes(manifest),
@@ -251,7 +264,7 @@ def _limits(manifest: ExportManifest) -> str:
         "The base model's licence applies, and so do the limits of its pretraining data.",
         f"Texts longer than {manifest.task.max_length} tokens must be cut, as above.",
     ]
-    if manifest.method != "finetune" and manifest.format != "engine":
+    if prunes(manifest.method) and manifest.format != "engine":
         limits.append(
             "Zeros make the file smaller once it is packed or compressed; stock ONNX Runtime "
             "computes with them all the same, so they do not make it faster."

@@ -15,7 +15,14 @@ from export.base_model import load_base_encoder
 from pipeline.artifacts.classifier import TextClassifier, load_head
 from pipeline.artifacts.files import sha256_file
 from pipeline.artifacts.masks import read_masks
-from pipeline.artifacts.run import HEAD_FILE, MASKS_FILE, WEIGHTS_FILE, RunManifest
+from pipeline.artifacts.run import (
+    HEAD_FILE,
+    MASKS_FILE,
+    WEIGHTS_FILE,
+    RunManifest,
+    prunes,
+    trains_weights,
+)
 from pipeline.errors import ArtifactError, ModelError, first_line
 
 __all__ = [
@@ -45,7 +52,7 @@ class TrainedModel:
 
 
 def load_run(directory: Path, run: RunManifest, *, model: str | None) -> TrainedModel:
-    """Load a run's files and its base model, and multiply the masks in.
+    """Load a run's files and its base model, put its weights in, and multiply the masks in.
 
     Args:
         directory: the run directory.
@@ -61,9 +68,9 @@ def load_run(directory: Path, run: RunManifest, *, model: str | None) -> Trained
     encoder = load_base_encoder(run.base_model, model, owner=f"the run {directory}")
     check_length(directory, run, encoder)
     masks: dict[str, NDArray[np.bool_]] = {}
-    if run.method == "finetune":
+    if trains_weights(run.method):
         load_weights(encoder, directory / WEIGHTS_FILE)
-    else:
+    if prunes(run.method):
         masks = read_masks(directory / MASKS_FILE)
         check_densities(directory, run, masks)
         apply_masks(encoder, masks)

@@ -41,7 +41,7 @@ from pipeline.artifacts.exported import (
 )
 from pipeline.artifacts.files import sha256_file, staged_directory
 from pipeline.artifacts.manifest import to_json
-from pipeline.artifacts.run import RunManifest, read_run
+from pipeline.artifacts.run import RunManifest, prunes, read_run
 from pipeline.config import ExportConfig
 from pipeline.environment import package_versions
 from pipeline.errors import ConfigurationError, DataError
@@ -60,6 +60,7 @@ _RUN_RECORD = (
     "versions",
     "hardware",
     "training",
+    "pattern",
 )
 
 
@@ -85,7 +86,7 @@ def export_run(config: ExportConfig) -> ExportManifest:
         staged_directory(config.output_dir) as directory,
     ):
         run, load = _source(config)
-        if run.method == "finetune" and (config.format, config.weight_values) != ("dense", "fp32"):
+        if not prunes(run.method) and (config.format, config.weight_values) != ("dense", "fp32"):
             flag = f"--format {config.format}"
             if config.format == "dense":
                 flag = f"--values {config.weight_values}"

@@ -142,7 +142,7 @@ def build_head(
     """
     outputs = len(labels) or 1
     kind = config.head
-    if kind == "auto" and config.method == "finetune":
+    if kind == "auto" and config.trains_weights:
         kind = "linear"
     language_model = None
     if kind in ("auto", "label-words"):

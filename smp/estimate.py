@@ -10,6 +10,7 @@ from pipeline.artifacts.classifier import model_errors
 from pipeline.config import TrainConfig
 from smp.architectures import pruned_matrices
 from smp.device import choose_device, choose_precision
+from smp.patterns import check_shapes
 from smp.schedules import total_steps
 from smp.task import read_task
 from smp.unfinished import unfinished_directory
@@ -72,8 +73,11 @@ def estimate(config: TrainConfig) -> TrainingEstimate:
         model_config = AutoConfig.from_pretrained(source, revision=config.revision)
         encoder = AutoModel.from_config(model_config)
     matrices = pruned_matrices(encoder, model_config.model_type)
+    check_shapes(matrices, config.pattern)
     pruned = sum(matrix.module.weight.numel() for matrix in matrices)
-    total = sum(parameter.numel() for parameter in encoder.parameters())
+    # The run leaves the pooler away.
+    named = encoder.named_parameters()
+    total = sum(tensor.numel() for name, tensor in named if not name.startswith("pooler."))
 
     batch = config.batch_size * config.gradient_accumulation_steps
     steps = total_steps(config, len(task.train))
@@ -82,27 +86,36 @@ def estimate(config: TrainConfig) -> TrainingEstimate:
     training = steps * batch * tokens
     evaluating = config.evaluations * len(task.validation) * tokens / 3
     operations = _OPERATIONS_A_WEIGHT_AND_TOKEN * pruned * (training + evaluating)
-    trained = pruned if config.prunes else total
+    scores = pruned if config.learns_scores else 0
+    weights = total if config.trains_weights else 0
+    masks = pruned if config.prunes else 0
     remaining = round((config.density or 1.0) * pruned)
     return TrainingEstimate(
         examples=len(task.train),
         validation_examples=len(task.validation),
         steps=steps,
-        trained=f"{trained:,} {'scores' if config.prunes else 'weights'}, and the head if linear",
+        trained=_trained(scores, weights),
         pruned_weights=pruned,
         remaining_weights=remaining,
         device=str(device),
         precision=precision,
         seconds=operations / (_speed(device, precision) * _TYPICAL_EFFICIENCY),
-        # Weights, gradient and two moments of what is trained, masked weights; states beside it.
-        memory_bytes=4 * total
-        + 16 * trained
-        + 4 * pruned
+        # Weights and scores; gradient and two moments of what is trained; masks and masked
+        # weights; states beside it.
+        memory_bytes=4 * (total + scores)
+        + 12 * (scores + weights)
+        + 5 * masks
         + _state_bytes(model_config, batch, tokens),
-        run_bytes=4 * total if not config.prunes else pruned // 8,
+        run_bytes=4 * weights + masks // 8,
         writes=f"{config.output_dir}; checkpoints in {unfinished_directory(config.output_dir)} "
         "until it is complete",
     )
+
+
+def _trained(scores: int, weights: int) -> str:
+    counts = [f"{count:,} {what}" for count, what in ((scores, "scores"), (weights, "weights"))]
+    found = [text for text, count in zip(counts, (scores, weights), strict=True) if count]
+    return f"{', '.join(found)}, and the head if linear"
 
 
 def _state_bytes(model_config: object, batch: int, tokens: float) -> int:

@@ -61,6 +61,7 @@ def score_based_counts(
     density: float,
     *,
     redistribute: bool = True,
+    largest: float = 1.0,
 ) -> list[int]:
     """SMP-S: the matrices of one type share the density by the mean sigmoid of their scores.
 
@@ -75,6 +76,8 @@ def score_based_counts(
         mean_sigmoids: R_l, in (0, 1), one a matrix.
         density: share to keep over all of them, in (0, 1].
         redistribute: False for the reference implementation's behaviour.
+        largest: the largest share that a matrix can keep, at least ``density``; a whole number of
+            weights of each matrix.
 
     Returns:
         number of weights to keep for each matrix.
@@ -84,15 +87,18 @@ def score_based_counts(
     weights = np.asarray(sizes, dtype=np.float64)
     shares = density * total * ranks / float(ranks @ weights)
     if not redistribute:
-        return [_floor(min(1.0, share) * size) for share, size in zip(shares, sizes, strict=True)]
+        return [
+            _floor(min(largest, share) * size) for share, size in zip(shares, sizes, strict=True)
+        ]
     wanted = _floor(density * total)
-    shares = _spread_excess(shares, weights)
-    exact = np.minimum(shares, 1.0) * weights
+    shares = _spread_excess(shares, weights, largest)
+    limits = [round(largest * size) for size in sizes]
+    exact = np.minimum(shares, largest) * weights
     counts = np.floor(exact + 1e-9).astype(np.int64)
     order = np.argsort(-(exact - counts), kind="stable")
     missing = wanted - int(counts.sum())
     for index in np.tile(order, 2):
-        if missing > 0 and counts[index] < sizes[index]:
+        if missing > 0 and counts[index] < limits[index]:
             counts[index] += 1
             missing -= 1
     for index in order[::-1]:
@@ -105,13 +111,14 @@ def score_based_counts(
 def _spread_excess(
     shares: "np.ndarray[tuple[int], np.dtype[np.float64]]",
     weights: "np.ndarray[tuple[int], np.dtype[np.float64]]",
+    largest: float,
 ) -> "np.ndarray[tuple[int], np.dtype[np.float64]]":
     # Each round fills at least one more matrix, so there are at most as many rounds as matrices.
     shares = shares.copy()
     for _ in range(shares.size):
-        excess = float(np.maximum(shares - 1.0, 0.0) @ weights)
-        open_layers = shares < 1.0
-        shares = np.minimum(shares, 1.0)
+        excess = float(np.maximum(shares - largest, 0.0) @ weights)
+        open_layers = shares < largest
+        shares = np.minimum(shares, largest)
         room = float(shares[open_layers] @ weights[open_layers])
         if excess <= 0.0 or room <= 0.0:
             break

@@ -71,7 +71,9 @@ class TrainingProgress(TrainerCallback):
         if self.bar is not None and "loss" in logs:
             note = f"loss {logs['loss']:.3f}"
             if "density" in logs:
-                note += f"  density {logs['density']:.3f}  lambda {logs['lambda']:.0f}"
+                note += f"  density {logs['density']:.3f}"
+            if "lambda" in logs:
+                note += f"  lambda {logs['lambda']:.0f}"
             self.bar.update(self.task, note=note)
         score = logs.get(f"eval_{self.metric}")
         if score is not None:

@@ -20,6 +20,7 @@ from pipeline.artifacts.run import (
     WEIGHTS_FILE,
     MatrixDensity,
     RunManifest,
+    trains_weights,
     write_run_manifest,
 )
 from smp.architectures import PrunedMatrix
@@ -67,9 +68,9 @@ def write_run(
     Args:
         output_dir: where it appears.
         manifest: the manifest, without the files' hashes.
-        classifier: the classifier, scores detached.
+        classifier: the classifier, masks detached.
         tokenizer: its tokenizer.
-        masks: parameter name -> mask; empty for a fine-tuned run, whose weights are written.
+        masks: parameter name -> mask; empty where nothing is pruned.
 
     Returns:
         the manifest with the files' hashes.
@@ -87,7 +88,7 @@ def write_run(
             write_masks(directory / MASKS_FILE, masks)
             digest = sha256_file(directory / MASKS_FILE)
             manifest = dataclasses.replace(manifest, masks_sha256=digest)
-        else:
+        if trains_weights(manifest.method):
             save_file(_weights(classifier.encoder), str(directory / WEIGHTS_FILE))
             digest = sha256_file(directory / WEIGHTS_FILE)
             manifest = dataclasses.replace(manifest, weights_sha256=digest)

@@ -1,139 +1,151 @@
-"""Scores attached to frozen linear layers, and the straight-through product W (.) M(S)."""
+"""Masks attached to linear layers, and the straight-through product W (.) M(S)."""
 
 from collections.abc import Iterator, Sequence
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
 from smp.architectures import PrunedMatrix
-from smp.masking import local_counts, score_based_counts, top_k_mask
+from smp.methods import PruningMethod
 
-__all__ = ["ScoredMatrices", "Scores", "initial_scores"]
+__all__ = ["MaskedWeight", "ScoredMatrices", "Scores"]
 
 
 class _StraightThroughMask(torch.autograd.Function):
-    """W (.) M forward; dL/dS = dL/dW' (.) W backward, pruned entries included (SMP, eq. 4)."""
+    """W (.) M forward; backward dL/dS = dL/dW' (.) W, pruned entries included (SMP, eq. 4).
+
+    Where the weight is trained, too, dL/dW = dL/dW' (.) M (Sanh et al., 2020, section 3).
+    """
 
     @staticmethod
     def forward(ctx: Any, scores: Tensor, weight: Tensor, mask: Tensor) -> Tensor:
-        ctx.save_for_backward(weight)
+        ctx.save_for_backward(weight, mask)
         return weight * mask
 
     @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None]:
-        (weight,) = ctx.saved_tensors
-        return gradients[0] * weight, None, None
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, Tensor | None, None]:
+        weight, mask = ctx.saved_tensors
+        of_weight = gradients[0] * mask if ctx.needs_input_grad[1] else None
+        return gradients[0] * weight, of_weight, None
 
 
-class Scores(nn.Module):
-    """The parametrization of one linear layer's weight: trainable scores and the current mask.
+class MaskedWeight(nn.Module):
+    """The parametrization of one linear layer's weight by the current mask.
+
+    Args:
+        weight: float [out_features, in_features].
+    """
+
+    mask: Tensor
+
+    def __init__(self, weight: Tensor) -> None:
+        super().__init__()
+        mask = torch.ones(weight.shape, dtype=torch.bool, device=weight.device)
+        # A function of scores or weights and the step: no part of a checkpoint.
+        self.register_buffer("mask", mask, persistent=False)
+
+    def forward(self, weight: Tensor) -> Tensor:
+        """The masked weight, float [out_features, in_features]; pruned entries get no gradient."""
+        return weight * self.mask
+
+    def ranking(self, weight: Tensor) -> Tensor:
+        """What the largest of are kept: the magnitudes, float [out_features, in_features].
+
+        Args:
+            weight: the weight before the mask, of the same shape.
+        """
+        return weight.detach().abs()
+
+
+class Scores(MaskedWeight):
+    """The same with trainable scores.
 
     Args:
         start: float32 [out_features, in_features], where the scores start.
     """
 
-    mask: Tensor
-
     def __init__(self, start: Tensor) -> None:
-        super().__init__()
+        super().__init__(start)
         self.scores = nn.Parameter(start.to(torch.float32))
-        mask = torch.ones(start.shape, dtype=torch.bool, device=start.device)
-        # A function of the scores and the step: no part of a checkpoint.
-        self.register_buffer("mask", mask, persistent=False)
 
     def forward(self, weight: Tensor) -> Tensor:
         """The masked weight, float [out_features, in_features]."""
         masked: Tensor = _StraightThroughMask.apply(self.scores, weight, self.mask)  # type: ignore[no-untyped-call]
         return masked
 
-
-def initial_scores(weight: Tensor, kind: Literal["magnitude", "zero"], scale: float) -> Tensor:
-    """Where the scores of one matrix start.
-
-    Args:
-        weight: float [out_features, in_features].
-        kind: ``zero`` as in the paper, or ``magnitude``: proportional to abs(weight), so that the
-            first masks are those of magnitude pruning and not an arbitrary choice among ties.
-        scale: root of the mean square of the scores, for ``magnitude``.
-
-    Returns:
-        float32, the weight's shape.
-    """
-    if kind == "zero":
-        return torch.zeros_like(weight, dtype=torch.float32)
-    magnitude = weight.detach().abs().to(torch.float32)
-    return scale * magnitude / magnitude.square().mean().sqrt().clamp(min=1e-12)
+    def ranking(self, weight: Tensor) -> Tensor:
+        """What the largest of are kept: the scores, whatever the weight."""
+        return self.scores.detach()
 
 
 class ScoredMatrices:
-    """All pruned matrices of a model: attaches the scores, computes the masks, detaches.
+    """All pruned matrices of a model: attaches scores and masks, computes the masks, detaches.
 
     Args:
         matrices: what :func:`smp.architectures.pruned_matrices` found.
-        method: ``smp-s`` or ``smp-l``.
-        score_init: see :func:`initial_scores`.
-        score_init_scale: see :func:`initial_scores`.
-        temperature: p of SMP-S, see :func:`smp.masking.score_based_counts`.
-        redistribute: whether a share beyond 1 goes to the other layers.
+        method: how they are pruned.
+        starts: where the scores of each start, float32 [out_features, in_features]; None for a
+            method that learns none.
     """
 
     def __init__(
         self,
         matrices: Sequence[PrunedMatrix],
-        *,
-        method: Literal["smp-s", "smp-l"],
-        score_init: Literal["magnitude", "zero"],
-        score_init_scale: float,
-        temperature: float,
-        redistribute: bool,
+        method: PruningMethod,
+        starts: Sequence[Tensor] | None,
     ) -> None:
         self.matrices = list(matrices)
         self.method = method
-        self.temperature = temperature
-        self.redistribute = redistribute
-        self.parametrizations: list[Scores] = []
-        for matrix in self.matrices:
-            start = initial_scores(matrix.module.weight, score_init, score_init_scale)
-            scores = Scores(start)
-            parametrize.register_parametrization(matrix.module, "weight", scores)
-            self.parametrizations.append(scores)
+        self.parametrizations: list[MaskedWeight] = []
+        self._fixed = False
+        for index, matrix in enumerate(self.matrices):
+            weight = matrix.module.weight
+            masked = MaskedWeight(weight) if starts is None else Scores(starts[index])
+            parametrize.register_parametrization(matrix.module, "weight", masked)
+            self.parametrizations.append(masked)
 
     @property
     def size(self) -> int:
-        """Number of scores."""
-        return sum(item.scores.numel() for item in self.parametrizations)
+        """Number of weights of the pruned matrices; each has a score where scores are learned."""
+        return sum(item.mask.numel() for item in self.parametrizations)
 
     def regulariser(self) -> Tensor:
         """R(S): mean over matrices of mean(sigmoid(S)), a scalar (SMP, equation 8)."""
-        means = [torch.sigmoid(item.scores).mean() for item in self.parametrizations]
-        return torch.stack(means).mean()
+        scored = [item.scores for item in self.parametrizations if isinstance(item, Scores)]
+        return torch.stack([torch.sigmoid(scores).mean() for scores in scored]).mean()
 
     @torch.no_grad()
     def update_masks(self, density: float) -> None:
-        """Recompute every mask from the present scores, exactly.
+        """Recompute every mask from the present scores or weights, exactly.
 
         Args:
             density: share of the weights that remains, in (0, 1].
         """
-        for indices in self._indices_by_type():
+        if self._fixed:
+            return
+        pattern = self.method.pattern
+        for indices in self._sharing():
             group = [self.parametrizations[index] for index in indices]
-            sizes = [item.scores.numel() for item in group]
-            if self.method == "smp-l":
-                counts = local_counts(sizes, density)
-            else:
-                means = [torch.sigmoid(item.scores / self.temperature).mean() for item in group]
-                counts = score_based_counts(
-                    sizes,
-                    torch.stack(means).tolist(),
-                    density,
-                    redistribute=self.redistribute,
-                )
-            for item, count in zip(group, counts, strict=True):
-                item.mask.copy_(top_k_mask(item.scores, count))
+            rankings = [
+                item.ranking(self.matrices[index].module.parametrizations["weight"].original)
+                for index, item in zip(indices, group, strict=True)
+            ]
+            chosen = self.method.allotment.unit_masks(rankings, density, pattern)
+            for item, units in zip(group, chosen, strict=True):
+                item.mask.copy_(pattern.weight_mask(units, item.mask.shape))
 
-    def _indices_by_type(self) -> Iterator[list[int]]:
+    def fix_masks(self, density: float) -> None:
+        """Compute the masks and keep them from now on: one-shot pruning."""
+        self.update_masks(density)
+        self._fixed = True
+
+    def _sharing(self) -> Iterator[list[int]]:
+        """The matrices that share the density with each other."""
+        if self.method.allotment.across_types:
+            yield list(range(len(self.matrices)))
+            return
         for matrix_type in dict.fromkeys(matrix.matrix_type for matrix in self.matrices):
             yield [
                 index
@@ -151,6 +163,6 @@ class ScoredMatrices:
         return sum(int(torch.count_nonzero(item.mask)) for item in self.parametrizations)
 
     def detach(self) -> None:
-        """Take the scores off: the layers are plain again, their weights as they were before."""
+        """Take scores and masks off: plain layers again, with the weights as before the masks."""
         for matrix in self.matrices:
             parametrize.remove_parametrizations(matrix.module, "weight", leave_parametrized=False)

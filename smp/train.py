@@ -29,9 +29,13 @@ from smp.architectures import pruned_matrices
 from smp.backbone import build_head, check_vocabulary, load_tokenizer, longest_input
 from smp.device import choose_device, choose_precision, device_name, refuse_sharding
 from smp.examples import Examples, collate
+from smp.losses import task_loss
+from smp.methods import pruning_method
+from smp.patterns import check_shapes
 from smp.progress import TrainingProgress
 from smp.run_files import local_path_or_hub_id, matrix_densities, overall_density, write_run
 from smp.schedules import CubicSchedules, total_steps
+from smp.score_starts import starting_scores
 from smp.scores import ScoredMatrices
 from smp.task import Task, evaluate, read_task, scorer, task_layout, tokenise_task
 from smp.trainer import MaskTrainer
@@ -72,19 +76,22 @@ def train(config: TrainConfig) -> RunManifest:
 
         status.update("preparing the head and the scores")
         set_seed(config.seed)
-        encoder.requires_grad_(not config.prunes)
+        encoder.requires_grad_(config.trains_weights)
         head, layout = build_head(config, encoder, tokenizer, train_examples, task.labels, device)
         classifier = TextClassifier(encoder, head, layout)
         scored = None
         if config.prunes:
-            scored = ScoredMatrices(
+            check_shapes(matrices, config.pattern)
+            starts = starting_scores(
+                config,
+                classifier,
                 matrices,
-                method="smp-l" if config.method == "smp-l" else "smp-s",
-                score_init=config.score_init,
-                score_init_scale=config.score_init_scale,
-                temperature=config.score_temperature,
-                redistribute=config.overflow == "redistribute",
+                train_examples,
+                loss=partial(task_loss, regression=task.kind == "regression"),
+                pad_token_id=tokenizer.pad_token_id,
+                device=device,
             )
+            scored = ScoredMatrices(matrices, pruning_method(config), starts)
 
     inputs = {
         "--model": base_sha256,
@@ -149,6 +156,7 @@ def train(config: TrainConfig) -> RunManifest:
                 "device": device_name(device),
                 "precision": precision,
             },
+            pattern=config.pattern,
             training={
                 "steps": trainer.state.global_step,
                 "resumed_from_step": int(checkpoint.name.rpartition("-")[2]) if checkpoint else 0,
@@ -214,6 +222,8 @@ def _trainer(
             density_steps=config.density_steps,
             pruned_weights=scored.size,
         )
+        if schedules.density_steps == 0 and not config.learns_scores:
+            scored.fix_masks(config.density)
     trainer = MaskTrainer(
         classifier,
         scored,
@@ -225,6 +235,7 @@ def _trainer(
         data_collator=partial(collate, pad_token_id=pad_token_id),
         compute_metrics=scorer(task),
         callbacks=[TrainingProgress(task.metric)],
+        weight_learning_rate=config.weight_learning_rate if config.learns_scores else None,
     )
     for callback in (PrinterCallback, ProgressCallback):
         trainer.remove_callback(callback)

@@ -13,6 +13,7 @@ from transformers import Trainer, TrainerCallback
 from pipeline.artifacts.classifier import TextClassifier
 from pipeline.errors import ArtifactError
 from smp.examples import Examples
+from smp.losses import task_loss
 from smp.schedules import CubicSchedules
 from smp.scores import ScoredMatrices
 from smp.unfinished import mark_complete
@@ -75,13 +76,15 @@ class _MaskUpdates(TrainerCallback):
 
 
 class MaskTrainer(Trainer):
-    """Trains the scores of a classifier, or all its weights where there are no scores.
+    """Trains what of a classifier requires gradients: scores, weights, a linear head.
 
     Args:
-        model: the classifier, scores attached.
-        scored: its scored matrices, None to train without masks (the fine-tuning baseline).
+        model: the classifier, masks attached.
+        scored: its pruned matrices, None to train without masks (the fine-tuning baseline).
         schedules: density and regulariser over the run, None without masks.
         regression: mean squared error in place of cross-entropy.
+        weight_learning_rate: of weights and head where scores learn beside them; None for
+            the one of the training arguments.
         kwargs: everything else that Trainer takes.
     """
 
@@ -92,12 +95,15 @@ class MaskTrainer(Trainer):
         schedules: CubicSchedules | None,
         *,
         regression: bool,
+        weight_learning_rate: float | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(model=model, **kwargs)
         self.scored = scored
         self.schedules = schedules
         self.regression = regression
+        self.weight_learning_rate = weight_learning_rate
+        self._regularised = scored is not None and scored.method.regularised
         # Our loss is a mean over the batch: Trainer divides it by the accumulation steps.
         self.model_accepts_loss_kwargs = False
         self.loss_is_scaled_for_ga = False
@@ -115,14 +121,22 @@ class MaskTrainer(Trainer):
             self.scored.update_masks(self.density)
 
     def create_optimizer(self, model: nn.Module | None = None) -> torch.optim.Optimizer:
-        """AdamW without weight decay; over the scores alone, and a linear head where it learns."""
+        """AdamW without weight decay, over what learns: scores, weights, a linear head."""
         if self.optimizer is None:
             named = [(n, p) for n, p in self.model.named_parameters() if p.requires_grad]
-            rate = self.args.learning_rate
             head = [p for name, p in named if name.startswith("head.")]
-            rest = [p for name, p in named if not name.startswith("head.")]
-            head_rate = rate if self.scored is None else rate * _HEAD_LEARNING_RATE_SHARE
-            groups = [{"params": rest, "lr": rate}, {"params": head, "lr": head_rate}]
+            scores = [p for name, p in named if name.endswith(".scores")]
+            weights = [
+                p for n, p in named if not n.startswith("head.") and not n.endswith(".scores")
+            ]
+            rate = self.args.learning_rate
+            weight_rate = rate if self.weight_learning_rate is None else self.weight_learning_rate
+            head_rate = weight_rate if weights else rate * _HEAD_LEARNING_RATE_SHARE
+            groups = [
+                {"params": scores, "lr": rate},
+                {"params": weights, "lr": weight_rate},
+                {"params": head, "lr": head_rate},
+            ]
             self.optimizer: Any = torch.optim.AdamW(
                 [group for group in groups if group["params"]],
                 betas=(self.args.adam_beta1, self.args.adam_beta2),
@@ -143,11 +157,10 @@ class MaskTrainer(Trainer):
         """Task loss plus lambda_t R(S) (SMP, equation 9); without the regulariser to evaluate."""
         targets = inputs.pop("labels")
         logits = model(**inputs).float()
-        if self.regression:
-            loss = nn.functional.mse_loss(logits.squeeze(-1), targets.float())
-        else:
-            loss = nn.functional.cross_entropy(logits, targets)
-        if self.scored is not None and self.schedules is not None and model.training:
+        loss = task_loss(logits, targets, regression=self.regression)
+        if self._regularised and model.training:
+            assert self.scored is not None
+            assert self.schedules is not None
             weight = self.schedules.lambda_at(self.state.global_step)
             loss = loss + weight * self.scored.regulariser()
         return (loss, {"logits": logits}) if return_outputs else loss
@@ -159,9 +172,10 @@ class MaskTrainer(Trainer):
         return metrics
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
-        """Log the density and lambda beside what Trainer logs."""
+        """Log the density, and lambda where it counts, beside what Trainer logs."""
         if self.schedules is not None:
             logs["density"] = round(self.density, 4)
+        if self.schedules is not None and self._regularised:
             logs["lambda"] = round(self.schedules.lambda_at(self.state.global_step), 2)
         super().log(logs, start_time)
 

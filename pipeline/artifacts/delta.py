@@ -27,7 +27,7 @@ from safetensors.numpy import save_file
 from pipeline.artifacts.files import read_json, sha256_file
 from pipeline.artifacts.manifest import from_json, to_json
 from pipeline.artifacts.mask_codec import entropy_bound_bits
-from pipeline.artifacts.run import RunManifest
+from pipeline.artifacts.run import RunManifest, trains_weights
 from pipeline.errors import ArtifactError
 
 __all__ = [
@@ -211,8 +211,10 @@ def read_delta(directory: Path) -> DeltaManifest:
         is_matrix = len(matrix.shape) == 2 and min(matrix.shape) > 0
         if not is_matrix or not 0 <= matrix.kept <= matrix.size <= _LARGEST_MATRIX:
             raise ArtifactError(f"{path} is corrupt: {name} has no shape and count of a mask")
-    if not manifest.run.matrices or manifest.run.method == "finetune":
-        raise ArtifactError(f"{path} is corrupt: it has no masks; copy it again")
+    if not manifest.run.matrices or trains_weights(manifest.run.method):
+        raise ArtifactError(
+            f"{path} is corrupt: it has no masks over the base model's weights; copy it again"
+        )
     for name in manifest.tokenizer:
         if PurePath(name).name != name or name in ("", ".", ".."):
             raise ArtifactError(f"{path} is corrupt: {name!r} is no file of a tokenizer")

@@ -36,7 +36,9 @@ __all__ = [
     "RunManifest",
     "TaskKind",
     "TaskLayout",
+    "prunes",
     "read_run",
+    "trains_weights",
     "write_run_manifest",
 ]
 
@@ -51,6 +53,16 @@ Method = Literal["smp-s", "smp-l", "finetune", "magnitude", "movement", "soft-mo
 Pattern = Literal["unstructured", "2:4", "4:8", "block-4x1"]
 Pooling = Literal["first", "mean", "mask", "tokens"]
 TaskKind = Literal["classification", "regression", "question-answering", "token-classification"]
+
+
+def prunes(method: Method) -> bool:
+    """Whether a method prunes, and so leaves masks (all but finetune)."""
+    return method != "finetune"
+
+
+def trains_weights(method: Method) -> bool:
+    """Whether a method changes the encoder's weights, and so leaves them (all but SMP)."""
+    return method not in ("smp-s", "smp-l")
 
 
 @dataclass(frozen=True)
@@ -271,9 +283,12 @@ def read_run(directory: Path) -> RunManifest:
     path = directory / MANIFEST_FILE
     content = read_json(path, kind=KIND, schema_version=SCHEMA_VERSION)
     manifest = from_json(RunManifest, content, source=path)
-    recorded = {MASKS_FILE: manifest.masks_sha256, WEIGHTS_FILE: manifest.weights_sha256}
-    needed = [HEAD_FILE, *(name for name, digest in recorded.items() if digest is not None)]
-    for name in needed:
+    written = {
+        HEAD_FILE: True,
+        MASKS_FILE: prunes(manifest.method),
+        WEIGHTS_FILE: trains_weights(manifest.method),
+    }
+    for name in (name for name, there in written.items() if there):
         if not (directory / name).is_file():
             raise ArtifactError(f"{directory / name} is missing; copy the run directory again")
     return manifest

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from pipeline.artifacts.run import Method, Pattern
-from pipeline.config.fields import check_bounds, check_output_directory, option
+from pipeline.artifacts.run import Method, Pattern, prunes, trains_weights
+from pipeline.config.fields import check_bounds, check_output_directory, flag_name, option
 from pipeline.errors import ConfigurationError
 
 __all__ = ["GLUE_TASKS", "SQUAD_TASKS", "TrainConfig"]
@@ -20,6 +20,22 @@ _PRUNING = "Pruning"
 _DISTILLATION = "Distillation"
 _HEAD = "Head"
 _RUN = "Run"
+
+_PRUNING_METHODS: tuple[Method, ...] = ("smp-s", "smp-l", "magnitude", "movement", "soft-movement")
+_SCORE_METHODS: tuple[Method, ...] = ("smp-s", "smp-l", "movement", "soft-movement")
+# Options without effect with the other methods, which refuse them.
+_METHODS_OF_OPTION: dict[str, tuple[Method, ...]] = {
+    "pattern": _PRUNING_METHODS,
+    "lambda_": ("smp-s", "smp-l", "soft-movement"),
+    "score_init": _SCORE_METHODS,
+    "score_init_scale": _SCORE_METHODS,
+    "score_temperature": ("smp-s",),
+    "overflow": ("smp-s",),
+    "density_fraction": _PRUNING_METHODS,
+    "density_steps": _PRUNING_METHODS,
+    "weight_learning_rate": ("movement", "soft-movement"),
+}
+_LARGEST_DENSITY: dict[Pattern, float] = {"2:4": 0.5, "4:8": 0.5}
 
 
 @dataclass(frozen=True)
@@ -102,7 +118,7 @@ class TrainConfig:
     density: float | None = option(
         None,
         help="Share of the weights of the pruned matrices that remains, from 0 to 1; all methods "
-        "but finetune need it.",
+        "but finetune need it, unless the pattern is 2:4 or 4:8 (0.5).",
         minimum=0,
         exclusive_minimum=True,
         maximum=1,
@@ -267,16 +283,34 @@ class TrainConfig:
         check_bounds(self)
         check_output_directory(self.output_dir)
         self._check_data()
-        if self.method != "finetune" and self.density is None:
-            raise ConfigurationError(f"--density is needed for --method {self.method}; try 0.1")
-        if self.method == "finetune" and self.density not in (None, 1.0):
-            raise ConfigurationError(
-                "--method finetune prunes nothing; leave --density away or choose smp-s"
-            )
+        self._check_pruning()
         if self.epochs is not None and self.steps is not None:
             raise ConfigurationError("--epochs and --steps exclude each other; give one of them")
         if len(set(self.label_words)) != len(self.label_words):
             raise ConfigurationError("--label-words must differ from each other")
+
+    def _check_pruning(self) -> None:
+        if not self.prunes and self.density not in (None, 1.0):
+            raise ConfigurationError(
+                "--method finetune prunes nothing; leave --density away or choose smp-s"
+            )
+        largest = _LARGEST_DENSITY.get(self.pattern)
+        if self.prunes and self.density is None and largest is None:
+            raise ConfigurationError(f"--density is needed for --method {self.method}; try 0.1")
+        if largest is not None and self.density is not None and self.density > largest:
+            raise ConfigurationError(
+                f"--density must be at most {largest:g} with --pattern {self.pattern}, "
+                f"got {self.density:g}"
+            )
+        for field in dataclasses.fields(self):
+            methods = _METHODS_OF_OPTION.get(field.name)
+            if methods is None or self.method in methods:
+                continue
+            if getattr(self, field.name) != field.default:
+                raise ConfigurationError(
+                    f"{flag_name(field)} has no effect with --method {self.method}, only with "
+                    f"{', '.join(methods)}; leave it away"
+                )
 
     def _check_data(self) -> None:
         if self.task is not None:
@@ -298,7 +332,7 @@ class TrainConfig:
             epochs = 10.0 if self.prunes else 3.0
         return dataclasses.replace(
             self,
-            density=self.density if self.prunes else 1.0,
+            density=(self.density or _LARGEST_DENSITY[self.pattern]) if self.prunes else 1.0,
             epochs=epochs,
             learning_rate=self.learning_rate or (3e-3 if self.learns_scores else 5e-5),
         )
@@ -306,7 +340,7 @@ class TrainConfig:
     @property
     def prunes(self) -> bool:
         """Whether the method prunes (all but finetune)."""
-        return self.method != "finetune"
+        return prunes(self.method)
 
     @property
     def learns_scores(self) -> bool:
@@ -316,4 +350,4 @@ class TrainConfig:
     @property
     def trains_weights(self) -> bool:
         """Whether the method changes the weights (all but SMP)."""
-        return self.method not in ("smp-s", "smp-l")
+        return trains_weights(self.method)

@@ -66,6 +66,8 @@ def write_run(
         density = kept / sum(matrix.size for matrix in matrices.values())
     else:
         density = 1.0
+    changed = method not in ("smp-s", "smp-l")
+    if changed:
         torch.manual_seed(3)
         weights = {
             name: weight.detach() + 0.01 * torch.randn_like(weight)
@@ -106,7 +108,7 @@ def write_run(
         validation_data=data,
         masks_sha256=sha256_file(directory / "masks.safetensors") if pruned else None,
         head_sha256=sha256_file(directory / "head.safetensors"),
-        weights_sha256=None if pruned else sha256_file(directory / "weights.safetensors"),
+        weights_sha256=sha256_file(directory / "weights.safetensors") if changed else None,
         matrices=matrices,
         metrics={"accuracy": 0.5},
         settings={"seed": 0},

@@ -151,9 +151,11 @@ def test_a_base_model_without_a_tokenizer_has_it_stored(random_run, other_place,
     assert_same(found, load_run(random_run, manifest.run, model=None))
 
 
-def test_a_fine_tuned_run_is_refused(make_run, tmp_path):
-    run = make_run(method="finetune")
-    with pytest.raises(ConfigurationError, match=r"--format delta stores masks, and .* has none"):
+@pytest.mark.parametrize(("method", "other"), [("finetune", "dense"), ("movement", "packed")])
+def test_a_run_with_weights_of_its_own_is_refused(make_run, tmp_path, method, other):
+    run = make_run(method=method)
+    message = f"--format delta stores masks over .* --method {method}, .* use --format {other}"
+    with pytest.raises(ConfigurationError, match=message):
         make_delta(run, tmp_path / "delta")
     assert not (tmp_path / "delta").exists()
 

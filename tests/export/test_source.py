@@ -38,6 +38,19 @@ def test_a_fine_tuned_run_has_its_own_weights_and_no_masks(make_run):
         assert torch.equal(parameter, weights[name])
 
 
+def test_masks_are_multiplied_into_the_weights_that_a_run_trained(make_run):
+    from safetensors.torch import load_file
+
+    run = make_run(method="movement")
+    trained = load_run(run, read_run(run), model=None)
+    weights = load_file(run / "weights.safetensors")
+    assert trained.masks.keys() == read_masks(run / "masks.safetensors").keys()
+    for name, parameter in trained.classifier.encoder.named_parameters():
+        mask = trained.masks.get(name)
+        kept = torch.tensor(True) if mask is None else torch.from_numpy(mask)
+        assert torch.equal(parameter, weights[name] * kept)
+
+
 @pytest.mark.parametrize("name", ["masks.safetensors", "head.safetensors"])
 def test_a_changed_file_is_refused_by_name(random_run, tmp_path, name):
     run = shutil.copytree(random_run, tmp_path / "run")

@@ -1,9 +1,12 @@
 """The estimate of --dry-run agrees with the run on all that can be known before."""
 
+import json
+import shutil
 from dataclasses import replace
 
 import pytest
 
+from pipeline.artifacts.classifier import load_encoder
 from pipeline.config import TrainConfig
 from pipeline.errors import DataError, ModelError
 from smp.estimate import estimate
@@ -37,6 +40,35 @@ def test_steps_and_weights_are_those_of_the_run(config):
     )
     assert plan.seconds > 0
     assert plan.memory_bytes > 16 * plan.pruned_weights
+
+
+@pytest.mark.parametrize(
+    ("method", "scores", "weights"),
+    [
+        ("smp-s", True, False),
+        ("finetune", False, True),
+        ("magnitude", False, True),
+        ("movement", True, True),
+    ],
+)
+def test_what_is_trained_and_written_depends_on_the_method(
+    config, tiny_bert, method, scores, weights
+):
+    density = None if method == "finetune" else 0.3
+    plan = estimate(replace(config, method=method, density=density))
+    total = load_encoder(str(tiny_bert)).num_parameters()
+    assert (f"{plan.pruned_weights:,} scores" in plan.trained) == scores
+    assert (f"{total:,} weights" in plan.trained) == weights
+    mask_bytes = 0 if method == "finetune" else plan.pruned_weights // 8
+    assert plan.run_bytes == weights * 4 * total + mask_bytes
+
+
+def test_a_pattern_that_does_not_fit_is_refused(config, tiny_bert, tmp_path):
+    odd = shutil.copytree(tiny_bert, tmp_path / "odd")
+    settings = json.loads((odd / "config.json").read_text())
+    (odd / "config.json").write_text(json.dumps({**settings, "intermediate_size": 66}))
+    with pytest.raises(ModelError, match=r"--pattern 2:4: .* has 66 inputs, which 4 does not"):
+        estimate(replace(config, model=str(odd), pattern="2:4"))
 
 
 def test_bad_input_is_refused_as_by_the_run(config, tmp_path):

@@ -92,6 +92,18 @@ def test_the_excess_of_a_full_layer_goes_to_the_others_in_proportion():
     assert score_based_counts([100] * 4, ranks, 0.6) == [100, 35, 35, 70]
 
 
+@given(
+    st.lists(st.tuples(st.integers(1, 30), st.floats(0.01, 0.99)), min_size=1, max_size=8),
+    st.floats(1e-3, 0.5),
+)
+def test_no_matrix_keeps_more_than_the_largest_share(layers, density):
+    sizes = [4 * size for size, _ in layers]
+    ranks = [rank for _, rank in layers]
+    counts = score_based_counts(sizes, ranks, density, largest=0.5)
+    assert sum(counts) == math.floor(density * sum(sizes) * (1 + 1e-12) + 1e-12)
+    assert all(0 <= count <= size // 2 for count, size in zip(counts, sizes, strict=True))
+
+
 def test_clip_falls_short_as_the_reference_implementation_does():
     ranks = [0.4, 0.1, 0.1, 0.2]
     assert score_based_counts([100] * 4, ranks, 0.6, redistribute=False) == [100, 30, 30, 60]

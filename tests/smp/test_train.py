@@ -8,13 +8,17 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import torch
+from safetensors.torch import load_file
 
 from pipeline.artifacts.classifier import encoder_sha256, load_encoder
 from pipeline.artifacts.masks import read_masks
 from pipeline.artifacts.run import read_run
 from pipeline.config import TrainConfig
 from pipeline.errors import ConfigurationError, DataError
+from smp.masking import top_k_mask
 from smp.train import train
+from smp.trainer import MaskTrainer
 from smp.unfinished import unfinished_directory
 
 
@@ -80,6 +84,97 @@ def test_finetune_writes_the_changed_weights_and_no_masks(config):
     assert (config.output_dir / "weights.safetensors").is_file()
     assert not (config.output_dir / "masks.safetensors").exists()
     assert manifest.head.kind == "linear"
+
+
+@pytest.mark.parametrize(
+    ("method", "changes"),
+    [
+        ("magnitude", {}),
+        ("movement", {"score_init": "gradient"}),
+        ("soft-movement", {"score_init": "fisher", "pattern": "4:8"}),
+    ],
+)
+def test_a_baseline_writes_masks_and_the_weights_before_them(config, tiny_bert, method, changes):
+    config = replace(config, method=method, density_fraction=0.5, **changes)
+    manifest = train(config)
+    assert read_run(config.output_dir).weights_sha256 == manifest.weights_sha256 is not None
+    assert (manifest.method, manifest.pattern) == (method, config.pattern)
+    assert manifest.head.kind == "linear"
+    assert 0 <= 0.3 - manifest.density < 0.01
+    masks = read_masks(config.output_dir / "masks.safetensors")
+    weights = load_file(config.output_dir / "weights.safetensors")
+    before = dict(load_encoder(str(tiny_bert)).named_parameters())
+    assert weights.keys() == before.keys()
+    for name, mask in masks.items():
+        assert not torch.equal(weights[name], before[name])
+        # Before masks: what was pruned has not become zero.
+        assert torch.count_nonzero(weights[name]) == mask.size
+    assert not torch.equal(
+        weights["embeddings.LayerNorm.bias"], before["embeddings.LayerNorm.bias"]
+    )
+    assert manifest.base_model.sha256 == encoder_sha256(load_encoder(str(tiny_bert)))
+
+
+def test_one_shot_magnitude_keeps_the_masks_of_the_pretrained_weights(config, tiny_bert):
+    train(replace(config, method="magnitude", density_fraction=0.0, learning_rate=1e-2))
+    before = dict(load_encoder(str(tiny_bert)).named_parameters())
+    for name, mask in read_masks(config.output_dir / "masks.safetensors").items():
+        expected = top_k_mask(before[name].abs(), int(0.3 * mask.size))
+        assert np.array_equal(mask, expected.numpy())
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"pattern": "2:4", "density": None},
+        {"pattern": "4:8", "density": 0.2, "method": "smp-l"},
+        {"pattern": "block-4x1", "density": 0.2},
+    ],
+    ids=lambda changes: changes["pattern"],
+)
+def test_masks_have_the_pattern(config, changes):
+    manifest = train(replace(config, **changes))
+    assert manifest.pattern == changes["pattern"]
+    assert 0 <= (changes["density"] or 0.5) - manifest.density < 0.01
+    for mask in read_masks(config.output_dir / "masks.safetensors").values():
+        if manifest.pattern == "block-4x1":
+            blocks = mask.reshape(mask.shape[0] // 4, 4, mask.shape[1])
+            assert np.array_equal(blocks.all(axis=1), blocks.any(axis=1))
+        else:
+            kept, group = map(int, manifest.pattern.split(":"))
+            assert mask.reshape(-1, group).sum(axis=1).max() <= kept
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"method": "magnitude", "density_fraction": 0.0},
+        {"method": "movement", "score_init": "gradient"},
+    ],
+    ids=lambda changes: changes["method"],
+)
+def test_a_stopped_baseline_resumes_to_the_same_masks_and_weights(
+    config, tmp_path, monkeypatch, changes
+):
+    config = replace(config, evaluations=4, **changes)
+    whole = replace(config, output_dir=tmp_path / "whole")
+    train(whole)
+
+    def stop(self, logs, start_time=None):
+        if self.state.global_step > 6:
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(MaskTrainer, "log", stop)
+        with pytest.raises(KeyboardInterrupt):
+            train(config)
+    assert train(replace(config, resume=True)).training["resumed_from_step"] == 6
+    one, two = (
+        (read_masks(run / "masks.safetensors"), load_file(run / "weights.safetensors"))
+        for run in (config.output_dir, whole.output_dir)
+    )
+    assert all(np.array_equal(one[0][name], two[0][name]) for name in one[0])
+    assert all(torch.equal(one[1][name], two[1][name]) for name in one[1])
 
 
 def test_the_same_seed_gives_the_same_masks_and_another_seed_others(config, tmp_path):

@@ -12,7 +12,9 @@ from pipeline.artifacts.classifier import TextClassifier, load_encoder
 from smp.architectures import pruned_matrices
 from smp.examples import Examples, collate
 from smp.heads import linear_head
+from smp.methods import PruningMethod, ScoreBased
 from smp.schedules import CubicSchedules
+from smp.score_starts import initial_scores
 from smp.scores import ScoredMatrices
 from smp.trainer import LengthGroupedOrder, MaskTrainer
 
@@ -51,14 +53,9 @@ def tiny_trainer(tiny_bert, directory, *, density=0.3, steps=4, linear=False):
     encoder = load_encoder(str(tiny_bert)).requires_grad_(False)
     head, layout = linear_head(32, 2, pooling="mean", generator=torch.Generator().manual_seed(0))
     head.requires_grad_(linear)
-    scored = ScoredMatrices(
-        pruned_matrices(encoder, "bert"),
-        method="smp-s",
-        score_init="magnitude",
-        score_init_scale=0.5,
-        temperature=1.0,
-        redistribute=True,
-    )
+    matrices = pruned_matrices(encoder, "bert")
+    starts = [initial_scores(matrix.module.weight, "magnitude", 0.5) for matrix in matrices]
+    scored = ScoredMatrices(matrices, PruningMethod(ScoreBased()), starts)
     rows = [[2, 5 + index % 20, 3] for index in range(16)]
     targets = torch.arange(16) % 2
     examples = Examples(

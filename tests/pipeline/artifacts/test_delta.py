@@ -223,9 +223,10 @@ def test_sizes_that_are_not_the_tensors_are_refused(written, field):
     refused(directory, changed, "its manifest has other sizes")
 
 
-def test_a_fine_tuned_run_has_no_delta(written):
+@pytest.mark.parametrize("method", ["finetune", "magnitude"])
+def test_a_run_that_changed_the_weights_has_no_delta(written, method):
     directory, manifest = written
-    run = dataclasses.replace(RUN, method="finetune")
+    run = dataclasses.replace(RUN, method=method)
     write_delta_manifest(directory, dataclasses.replace(manifest, run=run))
     with pytest.raises(ArtifactError, match="it has no masks"):
         read_delta(directory)

@@ -24,6 +24,16 @@ def config(**changes):
         ({"density": float("nan")}, "--density must be .* got nan"),
         ({"density": None}, "--density is needed for --method smp-s; try 0.1"),
         ({"method": "finetune"}, "--method finetune prunes nothing; leave --density away"),
+        ({"method": "finetune", "density": None, "pattern": "2:4"}, "--pattern has no effect with"),
+        ({"pattern": "2:4", "density": 0.6}, "--density must be at most 0.5 with --pattern 2:4"),
+        ({"pattern": "block-4x1", "density": None}, "--density is needed"),
+        ({"method": "magnitude", "lambda_": 1.0}, "--lambda has no effect with --method magnitude"),
+        ({"method": "movement", "lambda_": 1.0}, "only with smp-s, smp-l, soft-movement; leave"),
+        ({"method": "magnitude", "score_init": "zero"}, "--score-init has no effect with"),
+        ({"method": "magnitude", "score_init_scale": 1.0}, "--score-init-scale has no effect"),
+        ({"method": "smp-l", "score_temperature": 4.0}, "--score-temperature has no effect with"),
+        ({"method": "soft-movement", "overflow": "clip"}, "--overflow has no effect with"),
+        ({"weight_learning_rate": 1e-5}, "only with movement, soft-movement; leave it away"),
         ({"epochs": 1.0, "steps": 5}, "--epochs and --steps exclude each other"),
         ({"epochs": 0.0}, "--epochs must be greater than 0"),
         ({"steps": 0}, "--steps must be at least 1"),
@@ -61,6 +71,22 @@ def test_the_method_settles_what_was_left_open():
     assert not tuned.prunes
     for resolved in (pruned, tuned):
         assert resolved.resolved() == resolved
+
+
+@pytest.mark.parametrize(
+    ("method", "rate", "weights"),
+    [("smp-l", 3e-3, False), ("magnitude", 5e-5, True), ("soft-movement", 3e-3, True)],
+)
+def test_the_learning_rate_is_that_of_scores_where_there_are_any(method, rate, weights):
+    resolved = config(method=method).resolved()
+    assert (resolved.epochs, resolved.learning_rate) == (10.0, rate)
+    assert resolved.trains_weights == weights
+
+
+@pytest.mark.parametrize("pattern", ["2:4", "4:8"])
+def test_half_remains_if_the_pattern_is_n_of_m_and_nothing_is_said(pattern):
+    assert config(pattern=pattern, density=None).resolved().density == 0.5
+    assert config(pattern=pattern, density=0.3).resolved().density == 0.3
 
 
 def test_what_was_given_is_kept():
