@@ -34,6 +34,7 @@ from smp.run_files import local_path_or_hub_id, matrix_densities, overall_densit
 from smp.schedules import CubicSchedules, total_steps
 from smp.scores import ScoredMatrices
 from smp.task import Task, evaluate, read_task, scorer, task_layout, tokenise_task
+from smp.teacher import learn_from, open_teacher
 from smp.trainer import MaskTrainer
 from smp.unfinished import last_checkpoint, open_unfinished
 
@@ -69,6 +70,8 @@ def train(config: TrainConfig) -> RunManifest:
         max_length = min(config.max_length, longest_input(encoder))
         status.update("tokenising the texts")
         train_examples, validation_examples = tokenise_task(task, tokenizer, max_length)
+        status.update("loading the teacher")
+        teacher = open_teacher(config, task_layout(task, max_length), tokenizer)
 
         status.update("preparing the head and the scores")
         set_seed(config.seed)
@@ -90,6 +93,7 @@ def train(config: TrainConfig) -> RunManifest:
         "--model": base_sha256,
         "--train-file": _sha256(config.train_file),
         "--validation-file": _sha256(config.validation_file),
+        "--teacher": teacher.sha256 if teacher else None,
     }
     with open_unfinished(config, inputs) as partial_run:
         started = time.perf_counter()
@@ -106,6 +110,8 @@ def train(config: TrainConfig) -> RunManifest:
                 precision,
                 partial_run,
             )
+        if teacher is not None:
+            learn_from(teacher, trainer, config, task.train, partial_run)
         checkpoint = last_checkpoint(partial_run) if config.resume else None
         trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
         trainer.update_masks()
@@ -154,6 +160,7 @@ def train(config: TrainConfig) -> RunManifest:
                 "resumed_from_step": int(checkpoint.name.rpartition("-")[2]) if checkpoint else 0,
                 "seconds": round(time.perf_counter() - started, 1),
                 "world_size": trainer.args.world_size,
+                **({"teacher": teacher.record(config)} if teacher else {}),
             },
         )
         if trainer.is_world_process_zero():

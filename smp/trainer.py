@@ -12,6 +12,7 @@ from transformers import Trainer, TrainerCallback
 
 from pipeline.artifacts.classifier import TextClassifier
 from pipeline.errors import ArtifactError
+from smp.distillation import TEACHER_LOGITS, Distillation
 from smp.examples import Examples
 from smp.schedules import CubicSchedules
 from smp.scores import ScoredMatrices
@@ -98,6 +99,7 @@ class MaskTrainer(Trainer):
         self.scored = scored
         self.schedules = schedules
         self.regression = regression
+        self.distillation: Distillation | None = None  # see smp.teacher.learn_from
         # Our loss is a mean over the batch: Trainer divides it by the accumulation steps.
         self.model_accepts_loss_kwargs = False
         self.loss_is_scaled_for_ga = False
@@ -140,13 +142,20 @@ class MaskTrainer(Trainer):
         return_outputs: bool = False,
         num_items_in_batch: Any = None,
     ) -> Any:
-        """Task loss plus lambda_t R(S) (SMP, equation 9); without the regulariser to evaluate."""
+        """Task loss, the teacher's, and lambda_t R(S) (SMP, equation 9); to evaluate, the first."""
         targets = inputs.pop("labels")
+        teacher = inputs.pop(TEACHER_LOGITS, None)
         logits = model(**inputs).float()
         if self.regression:
             loss = nn.functional.mse_loss(logits.squeeze(-1), targets.float())
         else:
             loss = nn.functional.cross_entropy(logits, targets)
+        if self.distillation is not None and model.training:
+            if teacher is None:
+                with self.accelerator.autocast():
+                    teacher = self.distillation.ask(inputs)
+            mask = inputs["attention_mask"]
+            loss = self.distillation.mix(loss, logits, teacher, targets, mask)
         if self.scored is not None and self.schedules is not None and model.training:
             weight = self.schedules.lambda_at(self.state.global_step)
             loss = loss + weight * self.scored.regulariser()
