@@ -1,9 +1,7 @@
 """Learning from a finished run: what is refused, what is kept, what it does to a student."""
 
-import csv
 import dataclasses
 import json
-import random
 import shutil
 
 import numpy as np
@@ -23,7 +21,7 @@ from smp.teacher import Teacher, _cached_logits, open_teacher
 from smp.train import train
 from smp.trainer import MaskTrainer
 from smp.unfinished import unfinished_directory
-from tests.conftest import NEGATIVE, POSITIVE
+from tests.conftest import write_reviews
 from tests.export.conftest import make_run
 
 __all__ = ["make_run"]
@@ -60,7 +58,7 @@ def fine_tuned(tiny_bert, many_reviews, tmp_path_factory):
             validation_file=many_reviews[1],
             method="finetune",
             steps=60,
-            learning_rate=2e-3,
+            learning_rate=2e-2,
             pooling="mean",
             evaluations=1,
             precision="fp32",
@@ -78,20 +76,14 @@ def opened(config, directory, tokenizer=None, layout=LAYOUT):
 
 @pytest.mark.parametrize("logits", ["cached", "on-the-fly"])
 def test_a_student_learns_what_its_labels_do_not_say(config, fine_tuned, tmp_path, logits):
-    generator = random.Random(0)
-    with (tmp_path / "noise.csv").open("w", newline="") as file:
-        writer = csv.writer(file)
-        writer.writerow(["text", "label"])
-        for row in range(128):
-            words = (NEGATIVE, POSITIVE)[generator.randrange(2)]
-            writer.writerow([f"the film was {generator.choice(words)}", row % 2])
+    wrong = write_reviews(tmp_path / "wrong.csv", 400, seed=1, labels=("1", "0"))
     student = dataclasses.replace(
         config,
-        train_file=tmp_path / "noise.csv",
+        train_file=wrong,
         method="finetune",
         density=None,
-        steps=40,
-        learning_rate=2e-3,
+        steps=60,
+        learning_rate=2e-2,
         pooling="mean",
         evaluations=1,
         teacher=fine_tuned,
@@ -99,7 +91,7 @@ def test_a_student_learns_what_its_labels_do_not_say(config, fine_tuned, tmp_pat
         teacher_logits=logits,
     )
     taught = train(student)
-    assert taught.metrics["accuracy"] > 0.9
+    assert taught.metrics["accuracy"] > 0.8  # the labels would teach it the opposite
     assert taught.training["teacher"] == {
         "id": str(fine_tuned.resolve()),
         "sha256": taught.training["teacher"]["sha256"],
