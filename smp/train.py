@@ -29,6 +29,7 @@ from smp.architectures import pruned_matrices
 from smp.backbone import build_head, check_vocabulary, load_tokenizer, longest_input
 from smp.device import choose_device, choose_precision, device_name, refuse_sharding
 from smp.examples import Examples, collate
+from smp.mismatched import evaluate_mismatched
 from smp.progress import TrainingProgress
 from smp.run_files import local_path_or_hub_id, matrix_densities, overall_density, write_run
 from smp.schedules import CubicSchedules, total_steps
@@ -120,6 +121,7 @@ def train(config: TrainConfig) -> RunManifest:
             metrics = evaluate(
                 classifier, validation_examples, task, tokenizer.pad_token_id, device
             )
+            metrics |= evaluate_mismatched(classifier, task, tokenizer, max_length, device)
         masks = {}
         if scored is not None:
             masks = {name: mask.numpy() for name, mask in scored.masks().items()}
