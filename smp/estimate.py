@@ -84,7 +84,11 @@ def estimate(config: TrainConfig) -> TrainingEstimate:
     tokens = min(config.max_length, words * _TYPICAL_TOKENS_A_WORD + 2)
     training = steps * batch * tokens
     evaluating = config.evaluations * len(task.validation) * tokens / 3
-    operations = _OPERATIONS_A_WEIGHT_AND_TOKEN * pruned * (training + evaluating)
+    live = config.teacher is not None and config.teacher_logits == "on-the-fly"
+    teaching = 0.0
+    if config.teacher is not None:  # forward passes of a model that is taken to be as large
+        teaching = (training if live else len(task.train) * tokens) / 3
+    operations = _OPERATIONS_A_WEIGHT_AND_TOKEN * pruned * (training + evaluating + teaching)
     trained = pruned if config.prunes else total
     remaining = round((config.density or 1.0) * pruned)
     return TrainingEstimate(
@@ -98,7 +102,7 @@ def estimate(config: TrainConfig) -> TrainingEstimate:
         precision=precision,
         seconds=operations / (_speed(device, precision) * _TYPICAL_EFFICIENCY),
         # Weights, gradient and two moments of what is trained, masked weights; states beside it.
-        memory_bytes=4 * total
+        memory_bytes=(8 if live else 4) * total
         + 16 * trained
         + 4 * pruned
         + _state_bytes(model_config, batch, tokens),

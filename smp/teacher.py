@@ -19,7 +19,7 @@ from pipeline.artifacts.run import RunManifest, TaskLayout, read_run
 from pipeline.artifacts.trained import load_run
 from pipeline.config import TrainConfig
 from pipeline.data import LabelledText
-from pipeline.errors import ArtifactError, ConfigurationError
+from pipeline.errors import ArtifactError, ConfigurationError, ModelError
 from pipeline.status import status_line
 from smp.backbone import longest_input
 from smp.distillation import Distillation, TaughtExamples, collate_taught
@@ -78,13 +78,17 @@ class Teacher:
         }
 
 
-def open_teacher(config: TrainConfig, task: TaskLayout, tokenizer: Any) -> Teacher | None:
+def open_teacher(
+    config: TrainConfig, task: TaskLayout, tokenizer: Any, base_sha256: str
+) -> Teacher | None:
     """Load the teacher that the configuration names, and check that it fits; None for none.
 
     Args:
         config: the configuration.
         task: the student's task.
         tokenizer: the student's tokenizer.
+        base_sha256: hash of the student's base model, in whose place the teacher's is looked for if
+            they are the same.
 
     Raises:
         ArtifactError: no run directory, or a corrupt one.
@@ -96,11 +100,14 @@ def open_teacher(config: TrainConfig, task: TaskLayout, tokenizer: Any) -> Teach
     if directory is None:
         return None
     run = read_teacher(directory, task)
+    same_base = run.base_model.sha256 == base_sha256 and config.revision is None
+    flag = f"--teacher {directory}: its base model"
     try:
-        flag = f"--teacher {directory}: its base model"
-        trained = load_run(directory, run, model=None, flag=flag)
+        trained = load_run(directory, run, model=config.model if same_base else None, flag=flag)
     except ArtifactError as error:
         raise ArtifactError(f"--teacher: {error}") from error
+    except ModelError as error:
+        raise ModelError(f"{error}; put that model back, or train the teacher again") from error
     teacher = Teacher(
         directory=directory,
         run=run,

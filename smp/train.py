@@ -72,7 +72,7 @@ def train(config: TrainConfig) -> RunManifest:
         status.update("tokenising the texts")
         train_examples, validation_examples = tokenise_task(task, tokenizer, max_length)
         status.update("loading the teacher")
-        teacher = open_teacher(config, task_layout(task, max_length), tokenizer)
+        teacher = open_teacher(config, task_layout(task, max_length), tokenizer, base_sha256)
 
         status.update("preparing the head and the scores")
         set_seed(config.seed)

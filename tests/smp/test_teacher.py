@@ -9,6 +9,7 @@ import pytest
 import torch
 from transformers import AutoTokenizer, BertModel
 
+from pipeline.artifacts.classifier import encoder_sha256, load_encoder
 from pipeline.artifacts.masks import read_masks
 from pipeline.artifacts.run import TaskLayout, read_run
 from pipeline.artifacts.trained import load_run
@@ -69,9 +70,11 @@ def fine_tuned(tiny_bert, many_reviews, tmp_path_factory):
     return directory
 
 
-def opened(config, directory, tokenizer=None, layout=LAYOUT):
+def opened(config, directory, layout=LAYOUT):
     config = dataclasses.replace(config, teacher=directory)
-    return open_teacher(config, layout, tokenizer or AutoTokenizer.from_pretrained(config.model))
+    tokenizer = AutoTokenizer.from_pretrained(config.model)
+    base_sha256 = encoder_sha256(load_encoder(config.model))
+    return open_teacher(config, layout, tokenizer, base_sha256)
 
 
 @pytest.mark.parametrize("logits", ["cached", "on-the-fly"])
@@ -187,14 +190,22 @@ def test_a_corrupt_teacher_is_refused_by_the_name_of_its_file(config, make_run, 
         opened(config, directory)
 
 
-def test_a_teacher_whose_base_model_is_gone_is_refused(config, make_run, tiny_bert, tmp_path):
+def test_a_base_model_that_moved_is_found_where_the_students_is_or_refused(
+    config, make_run, tiny_bert, tmp_path
+):
     model = shutil.copytree(tiny_bert, tmp_path / "base")
     directory = make_run(model=model)
     shutil.rmtree(model)
+    assert opened(config, directory) is not None
+
+    other = load_encoder(str(tiny_bert))
+    torch.nn.init.zeros_(next(other.parameters()))
+    other.save_pretrained(tmp_path / "other")
+    AutoTokenizer.from_pretrained(tiny_bert).save_pretrained(tmp_path / "other")
     with pytest.raises(ModelError) as error:
-        opened(config, directory, AutoTokenizer.from_pretrained(tiny_bert))
+        opened(dataclasses.replace(config, model=str(tmp_path / "other")), directory)
     assert str(error.value).startswith(f"--teacher {directory}: its base model {model}: no such")
-    assert "--model" not in str(error.value)
+    assert str(error.value).endswith("put that model back, or train the teacher again")
 
 
 @pytest.fixture(scope="module")
