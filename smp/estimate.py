@@ -11,7 +11,7 @@ from pipeline.config import TrainConfig
 from smp.architectures import pruned_matrices
 from smp.device import choose_device, choose_precision
 from smp.schedules import total_steps
-from smp.task import read_task, task_layout
+from smp.task import read_task
 from smp.teacher import read_teacher
 from smp.unfinished import unfinished_directory
 
@@ -70,7 +70,7 @@ def estimate(config: TrainConfig) -> TrainingEstimate:
     precision = choose_precision(config.precision, device)
     task = read_task(config)
     if config.teacher is not None:
-        read_teacher(config.teacher, task_layout(task, config.max_length))
+        read_teacher(config.teacher, task)
     with model_errors(config.model) as source, torch.device("meta"):
         model_config = AutoConfig.from_pretrained(source, revision=config.revision)
         encoder = AutoModel.from_config(model_config)

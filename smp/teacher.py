@@ -15,7 +15,7 @@ from torch import Tensor
 
 from pipeline.artifacts.classifier import TextClassifier
 from pipeline.artifacts.files import sha256_file, staged_file
-from pipeline.artifacts.run import RunManifest, TaskLayout, read_run
+from pipeline.artifacts.run import RunManifest, read_run
 from pipeline.artifacts.trained import load_run
 from pipeline.config import TrainConfig
 from pipeline.data import LabelledText
@@ -24,6 +24,7 @@ from pipeline.status import status_line
 from smp.backbone import longest_input
 from smp.distillation import Distillation, TaughtExamples, collate_taught
 from smp.examples import Examples, length_sorted_batches, tokenise
+from smp.task import Task
 from smp.trainer import MaskTrainer
 
 __all__ = ["Teacher", "learn_from", "open_teacher", "read_teacher"]
@@ -79,13 +80,14 @@ class Teacher:
 
 
 def open_teacher(
-    config: TrainConfig, task: TaskLayout, tokenizer: Any, base_sha256: str
+    config: TrainConfig, task: Task, max_length: int, tokenizer: Any, base_sha256: str
 ) -> Teacher | None:
     """Load the teacher that the configuration names, and check that it fits; None for none.
 
     Args:
         config: the configuration.
         task: the student's task.
+        max_length: tokens after which its texts are cut.
         tokenizer: the student's tokenizer.
         base_sha256: hash of the student's base model, in whose place the teacher's is looked for if
             they are the same.
@@ -118,11 +120,11 @@ def open_teacher(
         or tuple(range(run.head.outputs)),
     )
     if not _reads_texts(config, task):
-        _check_tokens(teacher, tokenizer, task.max_length)
+        _check_tokens(teacher, tokenizer, max_length)
     return teacher
 
 
-def read_teacher(directory: Path, student: TaskLayout) -> RunManifest:
+def read_teacher(directory: Path, student: Task) -> RunManifest:
     """Read a teacher's manifest and check that it was trained for the student's task.
 
     Raises:
@@ -147,7 +149,8 @@ def read_teacher(directory: Path, student: TaskLayout) -> RunManifest:
             f"--teacher {directory}: its labels are {theirs}, this run's are {ours}; "
             "give a teacher of the same task"
         )
-    texts = ["one text" if t.text_pair_column is None else "two texts" for t in (teacher, student)]
+    columns = (teacher.text_pair_column, student.train.text_pair_column)
+    texts = ["one text" if column is None else "two texts" for column in columns]
     if texts[0] != texts[1]:
         raise ConfigurationError(
             f"--teacher {directory}: was trained on {texts[0]} an example, this run has "
@@ -156,7 +159,7 @@ def read_teacher(directory: Path, student: TaskLayout) -> RunManifest:
     return run
 
 
-def _reads_texts(config: TrainConfig, task: TaskLayout) -> bool:
+def _reads_texts(config: TrainConfig, task: Task) -> bool:
     return config.teacher_logits == "cached" and task.kind in _WHOLE_TEXT
 
 
@@ -185,7 +188,7 @@ def learn_from(
     teacher: Teacher,
     trainer: MaskTrainer,
     config: TrainConfig,
-    texts: LabelledText,
+    task: Task,
     directory: Path,
 ) -> None:
     """Make a trainer's steps learn from a teacher, too.
@@ -196,22 +199,23 @@ def learn_from(
         teacher: the teacher.
         trainer: a trainer that has not begun.
         config: the configuration.
-        texts: the training texts, in the order of the trainer's examples.
+        task: the student's task, whose training data are the trainer's examples.
         directory: the unfinished run, where logits are kept for ``--resume``.
 
     Raises:
         ArtifactError: the cached logits are corrupt.
         MachineError: they cannot be written.
     """
-    task = teacher.run.task
+    kind, max_length = teacher.run.task.kind, teacher.run.task.max_length
     device = trainer.args.device
     live = None
     if config.teacher_logits == "cached":
         examples: Any = trainer.train_dataset
         inputs = examples
-        if task.kind in _WHOLE_TEXT:
+        if kind in _WHOLE_TEXT:
+            assert isinstance(task.train, LabelledText)
             targets = examples.targets.tolist()
-            inputs = tokenise(texts, targets, teacher.tokenizer, task.max_length)
+            inputs = tokenise(task.train, targets, teacher.tokenizer, max_length)
         with trainer.args.main_process_first(local=False):
             logits = _cached_logits(teacher, inputs, directory / _CACHE, device)
         trainer.train_dataset = TaughtExamples(examples, logits)
@@ -220,7 +224,7 @@ def learn_from(
         teacher.classifier.to(device)
         live = teacher.logits
     trainer.distillation = Distillation(
-        task.kind, config.teacher_temperature, config.teacher_weight, live
+        kind, config.teacher_temperature, config.teacher_weight, live
     )
 
 

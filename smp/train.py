@@ -72,7 +72,7 @@ def train(config: TrainConfig) -> RunManifest:
         status.update("tokenising the texts")
         train_examples, validation_examples = tokenise_task(task, tokenizer, max_length)
         status.update("loading the teacher")
-        teacher = open_teacher(config, task_layout(task, max_length), tokenizer, base_sha256)
+        teacher = open_teacher(config, task, max_length, tokenizer, base_sha256)
 
         status.update("preparing the head and the scores")
         set_seed(config.seed)
@@ -112,7 +112,7 @@ def train(config: TrainConfig) -> RunManifest:
                 partial_run,
             )
         if teacher is not None:
-            learn_from(teacher, trainer, config, task.train, partial_run)
+            learn_from(teacher, trainer, config, task, partial_run)
         checkpoint = last_checkpoint(partial_run) if config.resume else None
         trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
         trainer.update_masks()

@@ -11,13 +11,14 @@ from transformers import AutoTokenizer, BertModel
 
 from pipeline.artifacts.classifier import encoder_sha256, load_encoder
 from pipeline.artifacts.masks import read_masks
-from pipeline.artifacts.run import TaskLayout, read_run
+from pipeline.artifacts.run import read_run
 from pipeline.artifacts.trained import load_run
 from pipeline.config import TrainConfig
 from pipeline.data import read_labelled_text
 from pipeline.errors import ArtifactError, ConfigurationError, ModelError
 from smp.estimate import estimate
 from smp.examples import tokenise
+from smp.task import read_task
 from smp.teacher import Teacher, _cached_logits, open_teacher
 from smp.train import train
 from smp.trainer import MaskTrainer
@@ -28,7 +29,6 @@ from tests.export.conftest import make_run
 __all__ = ["make_run"]
 
 CPU = torch.device("cpu")
-LAYOUT = TaskLayout("classification", ("0", "1"), "text", None, "label", 32, "accuracy")
 
 
 @pytest.fixture
@@ -70,11 +70,13 @@ def fine_tuned(tiny_bert, many_reviews, tmp_path_factory):
     return directory
 
 
-def opened(config, directory, layout=LAYOUT):
+def opened(config, directory, **changes):
     config = dataclasses.replace(config, teacher=directory)
     tokenizer = AutoTokenizer.from_pretrained(config.model)
     base_sha256 = encoder_sha256(load_encoder(config.model))
-    return open_teacher(config, layout, tokenizer, base_sha256)
+    task = read_task(config)
+    task = dataclasses.replace(task, train=dataclasses.replace(task.train, **changes))
+    return open_teacher(config, task, 32, tokenizer, base_sha256)
 
 
 @pytest.mark.parametrize("logits", ["cached", "on-the-fly"])
@@ -162,17 +164,16 @@ def test_labels_in_another_order_are_put_into_the_students(config, make_run, rev
 
 
 @pytest.mark.parametrize(
-    ("options", "layout", "message"),
+    ("options", "changes", "message"),
     [
         ({"labels": ("0", "2")}, {}, "its labels are 0, 2, this run's are 0, 1; give a teacher"),
         ({"labels": ()}, {}, "was trained for regression, this run is classification; give a"),
         ({}, {"text_pair_column": "b"}, "was trained on one text an example, this run has two"),
     ],
 )
-def test_a_teacher_of_another_task_is_refused(config, make_run, options, layout, message):
-    layout = dataclasses.replace(LAYOUT, **layout)
+def test_a_teacher_of_another_task_is_refused(config, make_run, options, changes, message):
     with pytest.raises(ConfigurationError, match=f"--teacher .*run: {message}"):
-        opened(config, make_run(**options), layout=layout)
+        opened(config, make_run(**options), **changes)
 
 
 def test_what_is_no_run_directory_is_refused_before_anything_is_written(config, tmp_path):
