@@ -13,6 +13,7 @@ from smp.device import choose_device, choose_precision
 from smp.patterns import check_shapes
 from smp.schedules import total_steps
 from smp.task import read_task
+from smp.teacher import read_teacher
 from smp.unfinished import unfinished_directory
 
 __all__ = ["TrainingEstimate", "estimate"]
@@ -69,6 +70,8 @@ def estimate(config: TrainConfig) -> TrainingEstimate:
     device = choose_device(config.device)
     precision = choose_precision(config.precision, device)
     task = read_task(config)
+    if config.teacher is not None:
+        read_teacher(config.teacher, task)
     with model_errors(config.model) as source, torch.device("meta"):
         model_config = AutoConfig.from_pretrained(source, revision=config.revision)
         encoder = AutoModel.from_config(model_config)
@@ -85,7 +88,11 @@ def estimate(config: TrainConfig) -> TrainingEstimate:
     tokens = min(config.max_length, words * _TYPICAL_TOKENS_A_WORD + 2)
     training = steps * batch * tokens
     evaluating = config.evaluations * len(task.validation) * tokens / 3
-    operations = _OPERATIONS_A_WEIGHT_AND_TOKEN * pruned * (training + evaluating)
+    live = config.teacher is not None and config.teacher_logits == "on-the-fly"
+    teaching = 0.0
+    if config.teacher is not None:  # forward passes of a model that is taken to be as large
+        teaching = (training if live else len(task.train) * tokens) / 3
+    operations = _OPERATIONS_A_WEIGHT_AND_TOKEN * pruned * (training + evaluating + teaching)
     scores = pruned if config.learns_scores else 0
     weights = total if config.trains_weights else 0
     masks = pruned if config.prunes else 0
@@ -100,9 +107,9 @@ def estimate(config: TrainConfig) -> TrainingEstimate:
         device=str(device),
         precision=precision,
         seconds=operations / (_speed(device, precision) * _TYPICAL_EFFICIENCY),
-        # Weights and scores; gradient and two moments of what is trained; masks and masked
-        # weights; states beside it.
-        memory_bytes=4 * (total + scores)
+        # Weights (a live teacher's too) and scores; gradient and two moments of what is trained;
+        # masks and masked weights; states beside it.
+        memory_bytes=4 * (total + scores + (total if live else 0))
         + 12 * (scores + weights)
         + 5 * masks
         + _state_bytes(model_config, batch, tokens),

@@ -31,6 +31,7 @@ from smp.device import choose_device, choose_precision, device_name, refuse_shar
 from smp.examples import Examples, collate
 from smp.losses import task_loss
 from smp.methods import pruning_method
+from smp.mismatched import evaluate_mismatched
 from smp.patterns import check_shapes
 from smp.progress import TrainingProgress
 from smp.run_files import local_path_or_hub_id, matrix_densities, overall_density, write_run
@@ -38,6 +39,7 @@ from smp.schedules import CubicSchedules, total_steps
 from smp.score_starts import starting_scores
 from smp.scores import ScoredMatrices
 from smp.task import Task, evaluate, read_task, scorer, task_layout, tokenise_task
+from smp.teacher import learn_from, open_teacher
 from smp.trainer import MaskTrainer
 from smp.unfinished import last_checkpoint, open_unfinished
 
@@ -73,6 +75,8 @@ def train(config: TrainConfig) -> RunManifest:
         max_length = min(config.max_length, longest_input(encoder))
         status.update("tokenising the texts")
         train_examples, validation_examples = tokenise_task(task, tokenizer, max_length)
+        status.update("loading the teacher")
+        teacher = open_teacher(config, task, max_length, tokenizer, base_sha256)
 
         status.update("preparing the head and the scores")
         set_seed(config.seed)
@@ -97,6 +101,7 @@ def train(config: TrainConfig) -> RunManifest:
         "--model": base_sha256,
         "--train-file": _sha256(config.train_file),
         "--validation-file": _sha256(config.validation_file),
+        "--teacher": teacher.sha256 if teacher else None,
     }
     with open_unfinished(config, inputs) as partial_run:
         started = time.perf_counter()
@@ -113,6 +118,8 @@ def train(config: TrainConfig) -> RunManifest:
                 precision,
                 partial_run,
             )
+        if teacher is not None:
+            learn_from(teacher, trainer, config, task, partial_run)
         checkpoint = last_checkpoint(partial_run) if config.resume else None
         trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
         trainer.update_masks()
@@ -121,6 +128,7 @@ def train(config: TrainConfig) -> RunManifest:
             metrics = evaluate(
                 classifier, validation_examples, task, tokenizer.pad_token_id, device
             )
+            metrics |= evaluate_mismatched(classifier, task, tokenizer, max_length, device)
         masks = {}
         if scored is not None:
             masks = {name: mask.numpy() for name, mask in scored.masks().items()}
@@ -162,6 +170,7 @@ def train(config: TrainConfig) -> RunManifest:
                 "resumed_from_step": int(checkpoint.name.rpartition("-")[2]) if checkpoint else 0,
                 "seconds": round(time.perf_counter() - started, 1),
                 "world_size": trainer.args.world_size,
+                **({"teacher": teacher.record(config)} if teacher else {}),
             },
         )
         if trainer.is_world_process_zero():

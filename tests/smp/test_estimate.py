@@ -76,3 +76,12 @@ def test_bad_input_is_refused_as_by_the_run(config, tmp_path):
         estimate(replace(config, train_file=tmp_path / "missing.csv"))
     with pytest.raises(ModelError, match="cannot be loaded"):
         estimate(replace(config, model=str(tmp_path)))
+
+
+def test_a_teacher_takes_time_and_a_live_one_memory(config, tiny_run, monkeypatch):
+    monkeypatch.setattr("smp.estimate._speed", lambda device, precision: 1e9)
+    alone = estimate(config)
+    cached = estimate(replace(config, teacher=tiny_run))
+    live = estimate(replace(config, teacher=tiny_run, teacher_logits="on-the-fly"))
+    assert alone.seconds < cached.seconds < live.seconds
+    assert alone.memory_bytes == cached.memory_bytes < live.memory_bytes
