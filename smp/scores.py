@@ -8,7 +8,9 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
 from smp.architectures import PrunedMatrix
-from smp.masking import local_counts, score_based_counts, top_k_mask
+from smp.masking import local_counts, score_based_counts
+from smp.regulariser import mean_sigmoid
+from smp.selection import top_k_masks
 
 __all__ = ["ScoredMatrices", "Scores", "initial_scores"]
 
@@ -107,8 +109,7 @@ class ScoredMatrices:
 
     def regulariser(self) -> Tensor:
         """R(S): mean over matrices of mean(sigmoid(S)), a scalar (SMP, equation 8)."""
-        means = [torch.sigmoid(item.scores).mean() for item in self.parametrizations]
-        return torch.stack(means).mean()
+        return mean_sigmoid([item.scores for item in self.parametrizations])
 
     @torch.no_grad()
     def update_masks(self, density: float) -> None:
@@ -130,8 +131,9 @@ class ScoredMatrices:
                     density,
                     redistribute=self.redistribute,
                 )
-            for item, count in zip(group, counts, strict=True):
-                item.mask.copy_(top_k_mask(item.scores, count))
+            masks = top_k_masks([item.scores for item in group], counts)
+            for item, mask in zip(group, masks, strict=True):
+                item.mask.copy_(mask)
 
     def _indices_by_type(self) -> Iterator[list[int]]:
         for matrix_type in dict.fromkeys(matrix.matrix_type for matrix in self.matrices):

@@ -29,6 +29,7 @@ from smp.architectures import pruned_matrices
 from smp.backbone import build_head, check_vocabulary, load_tokenizer, longest_input
 from smp.device import choose_device, choose_precision, device_name, refuse_sharding
 from smp.examples import Examples, collate
+from smp.gradient_checkpointing import enable_gradient_checkpointing
 from smp.progress import TrainingProgress
 from smp.run_files import local_path_or_hub_id, matrix_densities, overall_density, write_run
 from smp.schedules import CubicSchedules, total_steps
@@ -75,6 +76,8 @@ def train(config: TrainConfig) -> RunManifest:
         encoder.requires_grad_(not config.prunes)
         head, layout = build_head(config, encoder, tokenizer, train_examples, task.labels, device)
         classifier = TextClassifier(encoder, head, layout)
+        if config.gradient_checkpointing:
+            enable_gradient_checkpointing(encoder)
         scored = None
         if config.prunes:
             scored = ScoredMatrices(
