@@ -53,7 +53,7 @@ def time_steps(setting: Setting) -> dict[str, Any]:
 
 
 def peak_bytes(setting: Setting, name: str) -> int:
-    """Peak memory of some steps of one subject: allocated on a GPU, else resident in the process."""
+    """Peak memory of some steps of one subject: allocated on a GPU, else the resident set."""
     subject = Subject(name, setting)
     batch = make_batch(setting, _vocabulary(subject))
     if setting.device == "cuda":

@@ -16,6 +16,7 @@ def enable_gradient_checkpointing(encoder: PreTrainedModel) -> None:
     Raises:
         ConfigurationError: transformers cannot do that for the architecture.
     """
+    encoder.config.use_cache = False  # an encoder has none, but transformers would warn of it
     # The older name warns since transformers 5.20, the newer one is not in 5.0.
     enable = getattr(encoder, "activation_checkpointing_enable", None)
     try:

@@ -9,7 +9,7 @@ from torch.nn.utils import parametrize
 
 from smp.architectures import PrunedMatrix
 from smp.masking import local_counts, score_based_counts
-from smp.regulariser import mean_sigmoid
+from smp.regulariser import mean_sigmoids, regulariser
 from smp.selection import top_k_masks
 
 __all__ = ["ScoredMatrices", "Scores", "initial_scores"]
@@ -109,7 +109,7 @@ class ScoredMatrices:
 
     def regulariser(self) -> Tensor:
         """R(S): mean over matrices of mean(sigmoid(S)), a scalar (SMP, equation 8)."""
-        return mean_sigmoid([item.scores for item in self.parametrizations])
+        return regulariser([item.scores for item in self.parametrizations])
 
     @torch.no_grad()
     def update_masks(self, density: float) -> None:
@@ -124,10 +124,10 @@ class ScoredMatrices:
             if self.method == "smp-l":
                 counts = local_counts(sizes, density)
             else:
-                means = [torch.sigmoid(item.scores / self.temperature).mean() for item in group]
+                means = mean_sigmoids([item.scores for item in group], self.temperature)
                 counts = score_based_counts(
                     sizes,
-                    torch.stack(means).tolist(),
+                    means.tolist(),
                     density,
                     redistribute=self.redistribute,
                 )

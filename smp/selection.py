@@ -114,18 +114,19 @@ def _kth_largest_of_each(scores: Tensor, counts: Sequence[int]) -> Tensor:
     above = size - band.sum(dim=1)  # with NaN
     ranks = torch.tensor(counts, device=scores.device) - above
     band &= scores >= low
-    found = (ranks >= 1) & (ranks <= band.sum(dim=1))
+    sizes = band.sum(dim=1)
+    found = (ranks >= 1) & (ranks <= sizes)
     # A band of one value needs no search, and may be the whole matrix: scores can start equal.
-    band &= low < high
-    rows, columns = band.nonzero(as_tuple=True)
-    sizes = torch.bincount(rows, minlength=matrices)
+    searched = low < high
+    rows, columns = (band & searched).nonzero(as_tuple=True)
+    sizes = sizes * searched.squeeze(1)
     firsts = sizes.cumsum(dim=0) - sizes
     candidates = scores.new_full((matrices, max(1, int(sizes.max()))), -torch.inf)
     places = torch.arange(len(rows), device=scores.device) - firsts[rows]
     candidates[rows, places] = scores[rows, columns]
     candidates = candidates.sort(dim=1, descending=True).values
     positions = (ranks - 1).clamp(0, candidates.shape[1] - 1).unsqueeze(1)
-    thresholds = torch.where(low < high, candidates.gather(1, positions), low).squeeze(1)
+    thresholds = torch.where(searched, candidates.gather(1, positions), low).squeeze(1)
     for row, certain in enumerate(found.tolist()):
         if counts[row] == 0:
             thresholds[row] = torch.inf

@@ -1,10 +1,11 @@
 """The regulariser's closed form against autograd."""
 
+import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from smp.regulariser import mean_sigmoid
+from smp.regulariser import mean_sigmoids, regulariser
 
 
 @given(
@@ -18,7 +19,7 @@ def test_value_and_gradient_are_those_of_autograd(shapes, scale, seed):
     ours = [matrix.clone().requires_grad_() for matrix in scores]
     plain = [matrix.clone().requires_grad_() for matrix in scores]
     expected = torch.stack([torch.sigmoid(matrix).mean() for matrix in plain]).mean()
-    value = mean_sigmoid(ours)
+    value = regulariser(ours)
     torch.testing.assert_close(value, expected)
     (400.0 * value).backward()
     (400.0 * expected).backward()
@@ -28,6 +29,12 @@ def test_value_and_gradient_are_those_of_autograd(shapes, scale, seed):
 
 def test_the_gradient_adds_to_that_of_other_terms():
     scores = torch.zeros(2, 3, requires_grad=True)
-    (mean_sigmoid([scores]) + scores.sum()).backward()
+    (regulariser([scores]) + scores.sum()).backward()
     # sigmoid'(0) / numel = 0.25 / 6
     torch.testing.assert_close(scores.grad, torch.full((2, 3), 1 + 0.25 / 6))
+
+
+def test_the_temperature_divides_the_scores():
+    scores = [torch.zeros(2, 2), torch.full((3,), 2.0)]
+    # sigmoid(0) and sigmoid(2 / 4)
+    assert mean_sigmoids(scores, 4.0).tolist() == pytest.approx([0.5, 0.6224593])
