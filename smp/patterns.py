@@ -1,6 +1,6 @@
 """Which weights remain together: single ones, n of m neighbours, or whole blocks."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -9,7 +9,7 @@ from torch import Tensor
 from pipeline.artifacts.run import Pattern
 from pipeline.errors import ModelError
 from smp.architectures import PrunedMatrix
-from smp.masking import top_k_mask
+from smp.selection import top_k_mask, top_k_masks
 
 __all__ = ["PATTERNS", "WeightPattern", "check_shapes"]
 
@@ -48,7 +48,21 @@ class WeightPattern:
             scores = scores.reshape(outputs // self.block, self.block, inputs).sum(dim=1)
         return scores.reshape(-1)
 
-    def select(self, units: Tensor, count: int) -> Tensor:
+    def select(self, units: Sequence[Tensor], counts: Sequence[int]) -> list[Tensor]:
+        """Mark exactly so many units of each matrix, as :meth:`_select_of` does.
+
+        Args:
+            units: float32 [units] of each, all of one size.
+            counts: how many remain of each.
+
+        Returns:
+            bool [units] of each.
+        """
+        if self.group == 1:
+            return top_k_masks(units, counts)
+        return [self._select_of(each, count) for each, count in zip(units, counts, strict=True)]
+
+    def _select_of(self, units: Tensor, count: int) -> Tensor:
         """Mark exactly ``count`` units: the largest, after those that the pattern lets remain.
 
         What is beyond the ``kept`` largest of its group is pruned first, by score; so the pattern
@@ -61,8 +75,6 @@ class WeightPattern:
         Returns:
             bool [units].
         """
-        if self.group == 1:
-            return top_k_mask(units, count)
         allowed = self._largest_of_groups(units)
         room = units.numel() // self.group * self.kept
         if count <= room:

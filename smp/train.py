@@ -29,6 +29,7 @@ from smp.architectures import pruned_matrices
 from smp.backbone import build_head, check_vocabulary, load_tokenizer, longest_input
 from smp.device import choose_device, choose_precision, device_name, refuse_sharding
 from smp.examples import Examples, collate
+from smp.gradient_checkpointing import enable_gradient_checkpointing
 from smp.losses import task_loss
 from smp.methods import pruning_method
 from smp.mismatched import evaluate_mismatched
@@ -83,6 +84,8 @@ def train(config: TrainConfig) -> RunManifest:
         encoder.requires_grad_(config.trains_weights)
         head, layout = build_head(config, encoder, tokenizer, train_examples, task.labels, device)
         classifier = TextClassifier(encoder, head, layout)
+        if config.gradient_checkpointing:
+            enable_gradient_checkpointing(encoder)
         scored = None
         if config.prunes:
             check_shapes(matrices, config.pattern)

@@ -244,11 +244,6 @@ class TrainConfig:
         "memory, more time.",
         group=_OPTIMISATION,
     )
-    compile: bool = option(
-        False,
-        help="torch.compile the encoder; the first steps take minutes.",
-        group=_OPTIMISATION,
-    )
 
     head: Literal["auto", "label-words", "least-squares", "class-means", "linear"] = option(
         "auto",

@@ -71,6 +71,14 @@ def test_a_pattern_that_does_not_fit_is_refused(config, tiny_bert, tmp_path):
         estimate(replace(config, model=str(odd), pattern="2:4"))
 
 
+def test_gradient_checkpointing_and_accumulation_need_less_memory(config):
+    plan = estimate(config)
+    checkpointed = estimate(replace(config, gradient_checkpointing=True))
+    accumulated = estimate(replace(config, batch_size=10, gradient_accumulation_steps=2))
+    assert checkpointed.memory_bytes < plan.memory_bytes
+    assert accumulated.memory_bytes < plan.memory_bytes
+
+
 def test_bad_input_is_refused_as_by_the_run(config, tmp_path):
     with pytest.raises(DataError, match="no such file"):
         estimate(replace(config, train_file=tmp_path / "missing.csv"))

@@ -16,7 +16,7 @@ from pipeline.artifacts.masks import read_masks
 from pipeline.artifacts.run import read_run
 from pipeline.config import TrainConfig
 from pipeline.errors import ConfigurationError, DataError
-from smp.masking import top_k_mask
+from smp.selection import top_k_mask
 from smp.train import train
 from smp.trainer import MaskTrainer
 from smp.unfinished import unfinished_directory
