@@ -101,6 +101,42 @@ def write_reviews(path: Path, count: int, seed: int, labels: tuple[str, str] = (
     return path
 
 
+def write_questions(path: Path, count: int, seed: int) -> Path:
+    """Write made-up questions as jsonl: which good or bad word is in the context?
+
+    Some contexts are long, and one question in eight has no answer.
+    """
+    generator = random.Random(seed)
+    with path.open("w", encoding="utf-8") as file:
+        for number in range(count):
+            words = generator.choices(NEUTRAL, k=generator.randrange(4, 40))
+            answers: dict[str, list[Any]] = {"text": [], "answer_start": []}
+            if generator.randrange(8):
+                answer = generator.choice((*POSITIVE, *NEGATIVE))
+                place = generator.randrange(len(words))
+                words.insert(place, answer)
+                start = len(" ".join(words[:place])) + (place > 0)
+                answers = {"text": [answer], "answer_start": [start]}
+            question = f"the {generator.choice(NEUTRAL)} was"
+            row = {"id": str(number), "question": question, "context": " ".join(words)}
+            file.write(json.dumps({**row, "answers": answers}) + "\n")
+    return path
+
+
+def write_tagged_words(path: Path, count: int, seed: int) -> Path:
+    """Write made-up sentences as jsonl: good words are B-GOOD, bad ones B-BAD, all others O."""
+    generator = random.Random(seed)
+    tags = {**dict.fromkeys(POSITIVE, "B-GOOD"), **dict.fromkeys(NEGATIVE, "B-BAD")}
+    with path.open("w", encoding="utf-8") as file:
+        for _ in range(count):
+            words = generator.choices(NEUTRAL, k=generator.randrange(2, 9))
+            words += generator.choices((*POSITIVE, *NEGATIVE), k=generator.randrange(1, 4))
+            generator.shuffle(words)
+            row = {"tokens": words, "ner_tags": [tags.get(word, "O") for word in words]}
+            file.write(json.dumps(row) + "\n")
+    return path
+
+
 # Not for the whole session: while it is open, its event loop runs in the tests' thread.
 @pytest.fixture(scope="module")
 def browser() -> Iterator["Browser"]:
