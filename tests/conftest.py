@@ -173,6 +173,28 @@ def native_library() -> Path:
         pytest.skip(str(error))
 
 
+@contextmanager
+def traced_once() -> Iterator[None]:
+    """Trace equal models once: it takes most of the time of a tiny model's export."""
+    import onnx
+    import onnx_ir as ir
+
+    import export.stage
+    from pipeline.artifacts.classifier import encoder_sha256
+
+    trace, traced = export.stage.export_graph, {}
+
+    def trace_once(classifier: Any, *arguments: Any, **options: Any) -> ir.Model:
+        key = encoder_sha256(classifier), repr((arguments, options))
+        if key not in traced:
+            traced[key] = ir.to_proto(trace(classifier, *arguments, **options)).SerializeToString()
+        return ir.from_proto(onnx.ModelProto.FromString(traced[key]))
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(export.stage, "export_graph", trace_once)
+        yield
+
+
 @pytest.fixture(scope="session")
 def tiny_bert(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A directory with a random two-layer BERT (hidden size 32) and its tokenizer."""
