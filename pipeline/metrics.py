@@ -15,7 +15,16 @@ from numpy.typing import NDArray
 
 from pipeline.artifacts.run import TaskKind
 
-__all__ = ["METRICS", "accuracy", "f1", "matthews", "pearson", "primary_metrics", "spearman"]
+__all__ = [
+    "METRICS",
+    "TASK_METRICS",
+    "accuracy",
+    "f1",
+    "matthews",
+    "pearson",
+    "primary_metrics",
+    "spearman",
+]
 
 Array = NDArray[np.float64] | NDArray[np.int64]
 
@@ -78,6 +87,14 @@ METRICS: Mapping[str, Callable[[Array, Array], float]] = {
     "spearman": spearman,
 }
 
+
+# What a task of each kind may be judged by.
+TASK_METRICS: Mapping[TaskKind, tuple[str, ...]] = {
+    "classification": tuple(METRICS),
+    "regression": tuple(METRICS),
+    "question-answering": ("squad_f1", "exact_match"),
+    "token-classification": ("entity_f1", "entity_precision", "entity_recall", "accuracy"),
+}
 
 _USUAL: Mapping[TaskKind, tuple[str, ...]] = {
     "classification": ("accuracy", "f1", "matthews"),

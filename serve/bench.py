@@ -128,7 +128,7 @@ def _measure_models(
         for index, subject in enumerate(subjects):
             quality = measure_quality(
                 subject,
-                labelled.texts,
+                labelled.examples,
                 labelled.references,
                 labelled.task,
                 lengths=lengths,

@@ -131,15 +131,28 @@ class Session:
         """Whether the logits are of each token, not of the text."""
         return self.task is not None and is_by_token(self.task.kind)
 
-    def encode(self, texts: Sequence[str], pairs: Sequence[str] | None = None) -> list[Encoding]:
+    def encode(
+        self,
+        texts: Sequence[str],
+        pairs: Sequence[str] | None = None,
+        *,
+        offsets: bool = False,
+    ) -> list[Encoding]:
         """Tokenise texts (or pairs), cut at the model's ``max_length``, not padded.
+
+        Args:
+            texts: the texts.
+            pairs: the second texts, if there are any.
+            offsets: say of each token where it stands, which takes longer.
 
         Raises:
             ArtifactError: tokenizer.json is damaged so that it fails on these texts.
         """
         inputs = list(texts) if pairs is None else list(zip(texts, pairs, strict=True))
         try:
-            # "fast" leaves out offsets, which nobody reads.
+            # "fast" leaves out offsets.
+            if offsets:
+                return list(self._tokenizer.encode_batch(inputs))
             return list(self._tokenizer.encode_batch_fast(inputs))
         except BaseException as error:
             if not _is_panic(error):
@@ -148,6 +161,12 @@ class Session:
                 f"{self.layout.tokenizer} is corrupt: tokenizers cannot use it on a text "
                 f"({first_line(error)}); copy the directory again"
             ) from error
+
+    def uncut_tokenizer(self) -> Tokenizer:
+        """A copy of the model's tokenizer that neither cuts nor pads."""
+        tokenizer = Tokenizer.from_str(self._tokenizer.to_str())
+        tokenizer.no_truncation()
+        return tokenizer
 
     def collate(self, rows: Sequence[Encoding | TokenRow]) -> dict[str, NDArray[np.int64]]:
         """Pad rows to the longest of them: input name -> int64 [batch, sequence]."""

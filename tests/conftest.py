@@ -15,6 +15,7 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 from pipeline.artifacts.benchmark import Benchmark
+from pipeline.artifacts.run import TaskKind
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser
@@ -33,6 +34,8 @@ POSITIVE = ("good", "great", "fine", "lovely", "bright")
 NEGATIVE = ("bad", "awful", "poor", "dull", "grim")
 NEUTRAL = ("the", "film", "plot", "was", "and", "a", "very", "story", "actor", "scene")
 SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
+# What write_tagged_words writes.
+TAGS = ("O", "B-BAD", "B-GOOD")
 VOCABULARY = (*SPECIAL, *POSITIVE, *NEGATIVE, *NEUTRAL, "yes", "no")
 
 # A BertConfig's settings.
@@ -260,9 +263,49 @@ def write_word_counter(path: Path, outputs: int, *, scale: float, positions: int
     onnx.save(model, path)
 
 
+def write_word_tagger(path: Path, kind: TaskKind, *, scale: float) -> None:
+    """Write a graph that knows good and bad words, whatever stands around them.
+
+    For token classification its logits, [batch, sequence, 3], are of O, B-BAD and B-GOOD. For
+    question answering, such a word is where the answer starts and ends, and the first token has
+    half its score, which is that of no answer. A negative ``scale`` turns all of it round.
+    """
+    import numpy as np
+    import onnx
+
+    good, bad = (
+        np.array([word in words for word in VOCABULARY], np.float32)
+        for words in (POSITIVE, NEGATIVE)
+    )
+    if kind == "token-classification":
+        table = np.stack([np.full(len(good), 0.5, np.float32), bad, good], axis=1)
+        outputs, nodes = "float[batch, sequence, 3] logits", "logits = Gather(words, input_ids)"
+    else:
+        table = good + bad
+        table[VOCABULARY.index("[CLS]")] = 0.5
+        outputs = "float[batch, sequence] start_logits, float[batch, sequence] end_logits"
+        nodes = """scores = Gather(words, input_ids)
+            start_logits = Identity(scores)
+            end_logits = Identity(scores)"""
+    model = onnx.parser.parse_model(
+        f"""
+        <ir_version: 10, opset_import: ["" : 20]>
+        words (int64[batch, sequence] input_ids, int64[batch, sequence] attention_mask,
+               int64[batch, sequence] token_type_ids) => ({outputs})
+        {{
+            {nodes}
+        }}
+        """
+    )
+    model.graph.initializer.append(onnx.numpy_helper.from_array(scale * table, "words"))
+    onnx.checker.check_model(model)
+    onnx.save(model, path)
+
+
 def write_model(
     directory: Path,
     *,
+    kind: TaskKind | None = None,
     labels: tuple[str, ...] = ("0", "1"),
     metric: str = "accuracy",
     max_length: int = 32,
@@ -271,16 +314,30 @@ def write_model(
     positions: int = 64,
     **changes: Any,
 ) -> Path:
-    """Write a model directory around :func:`write_word_counter`'s graph."""
+    """Write a model directory around :func:`write_word_counter`'s graph.
+
+    Or around :func:`write_word_tagger`'s, for those two kinds.
+    """
     from pipeline.artifacts.exported import ExportManifest, Verification, write_export_manifest
     from pipeline.artifacts.files import sha256_file
-    from pipeline.artifacts.run import BaseModel, TaskLayout
+    from pipeline.artifacts.run import AnswerLayout, BaseModel, TaskLayout
 
     directory.mkdir(parents=True)
     save_tiny_tokenizer(directory)
     graph = directory / "model.onnx"
-    write_word_counter(graph, max(1, len(labels)), scale=scale, positions=positions)
-    kind = "classification" if labels else "regression"
+    kind = kind or ("classification" if labels else "regression")
+    task = TaskLayout(kind, labels, "text", text_pair_column, "label", max_length, metric)
+    if kind == "question-answering":
+        layout = AnswerLayout(4, 3, 5, no_answer=True)
+        columns = ("question", "context", "answers")
+        task = TaskLayout(kind, (), *columns, max_length, "squad_f1", layout)
+    elif kind == "token-classification":
+        columns = ("tokens", None, "ner_tags")
+        task = TaskLayout(kind, TAGS, *columns, max_length, "entity_f1")
+    if kind in ("question-answering", "token-classification"):
+        write_word_tagger(graph, kind, scale=scale)
+    else:
+        write_word_counter(graph, max(1, len(labels)), scale=scale, positions=positions)
     manifest = ExportManifest(
         smp_pipeline_version="0",
         format="dense",
@@ -288,7 +345,7 @@ def write_model(
         density=0.5,
         opset=20,
         base_model=BaseModel("tiny", None, "bert", "0" * 64),
-        task=TaskLayout(kind, labels, "text", text_pair_column, "label", max_length, metric),
+        task=task,
         inputs=("input_ids", "attention_mask", "token_type_ids"),
         pad_token_id=VOCABULARY.index("[PAD]"),
         model_sha256=sha256_file(graph),
@@ -358,6 +415,53 @@ def benchmark(
     )
     with made_up_clock():
         return run_benchmark(config)
+
+
+@pytest.fixture(scope="session")
+def token_data(tmp_path_factory: pytest.TempPathFactory) -> dict[TaskKind, Path]:
+    """48 made-up examples for each kind whose logits are of tokens."""
+    directory = tmp_path_factory.mktemp("token-data")
+    return {
+        "question-answering": write_questions(directory / "questions.jsonl", 48, seed=3),
+        "token-classification": write_tagged_words(directory / "words.jsonl", 48, seed=4),
+    }
+
+
+@pytest.fixture(scope="session")
+def token_benchmarks(
+    make_model: Callable[..., Path],
+    token_data: dict[TaskKind, Path],
+    tmp_path_factory: pytest.TempPathFactory,
+) -> dict[TaskKind, Benchmark]:
+    """For each such kind a benchmark of two models, right and inverted.
+
+    Load time and memory, which take a process each, are left out.
+    """
+    from pipeline.config import BenchConfig
+    from serve.bench import run_benchmark
+
+    found = {}
+    for kind, path in token_data.items():
+        directory = tmp_path_factory.mktemp("token-models")
+        models = (
+            make_model(directory / "right", kind=kind),
+            make_model(directory / "inverted", kind=kind, scale=-1.0),
+        )
+        config = BenchConfig(
+            models=models,
+            validation_file=path,
+            output=directory / "bench.json",
+            batch_sizes=(2,),
+            sequence_lengths=(16,),
+            scenarios=("grid", "multi-stream"),
+            repetitions=3,
+            threads=(1,),
+            bootstrap_samples=100,
+        )
+        with made_up_clock(), pytest.MonkeyPatch.context() as patch:
+            patch.setattr("serve.bench.measure_startups", lambda opened, **_: [None] * len(opened))
+            found[kind] = run_benchmark(config)
+    return found
 
 
 @pytest.fixture(scope="session")

@@ -94,12 +94,13 @@ def warnings(benchmark: Benchmark) -> list[str]:
 
 def _quality_warnings(benchmark: Benchmark) -> list[str]:
     lines = []
+    rows = 0 if benchmark.data is None else benchmark.data.rows
     qualities = [(model.name, model.quality) for model in benchmark.models if model.quality]
     cut = {quality.truncated for _, quality in qualities} - {0}
     for truncated in sorted(cut):
         names = [name for name, quality in qualities if quality.truncated == truncated]
         lines.append(
-            f"{truncated} of {len(qualities[0][1].predictions.logits)} texts were longer than the "
+            f"{truncated} of {rows} texts were longer than the "
             f"maximum length of {and_list(names)} and were cut."
         )
     for name, quality in qualities:

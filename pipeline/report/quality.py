@@ -80,7 +80,8 @@ def _consistency(group: Sequence[Source]) -> list[Block]:
         else:
             share = agreement.same_label
             same = "no labels" if share is None else interval(share, 4)
-            difference = f"{agreement.largest_logit_difference:.3g}"
+            largest = agreement.largest_logit_difference
+            difference = "logits of tokens" if largest is None else f"{largest:.3g}"
         measured = robustness.texts > 0
         rows.append(
             [

@@ -23,7 +23,7 @@ from pipeline.artifacts.run import (
     TaskLayout,
     write_run_manifest,
 )
-from tests.conftest import write_questions, write_tagged_words
+from tests.conftest import TAGS
 
 MATRICES = {
     "attention.self.query": "query",
@@ -165,20 +165,11 @@ def random_run(make_run: MakeRun) -> Path:
     return make_run()
 
 
-TAGS = ("O", "B-BAD", "B-GOOD")
-
-
 @pytest.fixture(scope="session")
-def token_runs(make_run: MakeRun, tmp_path_factory: pytest.TempPathFactory) -> dict[TaskKind, Path]:
+def token_runs(make_run: MakeRun, token_data: dict[TaskKind, Path]) -> dict[TaskKind, Path]:
     """A run of each kind whose logits are of tokens, of the tiny BERT at density 0.2."""
-    directory = tmp_path_factory.mktemp("token-data")
-    questions = write_questions(directory / "questions.jsonl", 48, seed=3)
-    words = write_tagged_words(directory / "words.jsonl", 48, seed=4)
+    labels = {"question-answering": (), "token-classification": TAGS}
     return {
-        "question-answering": make_run(
-            kind="question-answering", labels=(), pooling="tokens", validation_file=questions
-        ),
-        "token-classification": make_run(
-            kind="token-classification", labels=TAGS, pooling="tokens", validation_file=words
-        ),
+        kind: make_run(kind=kind, labels=labels[kind], pooling="tokens", validation_file=path)
+        for kind, path in token_data.items()
     }
