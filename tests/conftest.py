@@ -101,6 +101,47 @@ def write_reviews(path: Path, count: int, seed: int, labels: tuple[str, str] = (
     return path
 
 
+def write_questions(path: Path, count: int, seed: int, *, no_answer: bool = False) -> Path:
+    """Write questions in SQuAD's form, each on a context whose only positive word is the answer.
+
+    With ``no_answer`` some contexts have none, as in version 2.0.
+    """
+    generator = random.Random(seed)
+    paragraphs = []
+    for number in range(count):
+        words = generator.choices(NEUTRAL, k=generator.randrange(4, 30))
+        answers = []
+        if not no_answer or generator.random() < 0.6:
+            place = generator.randrange(len(words) + 1)
+            words.insert(place, generator.choice(POSITIVE))
+            start = len(" ".join(words[:place])) + (place > 0)
+            answers.append({"text": words[place], "answer_start": start})
+        qa = {"id": f"q{number}", "question": "what was good?", "answers": answers}
+        if no_answer:
+            qa["is_impossible"] = not answers
+        paragraphs.append({"context": " ".join(words), "qas": [qa]})
+    version = "v2.0" if no_answer else "1.1"
+    content = {"version": version, "data": [{"title": "films", "paragraphs": paragraphs}]}
+    path.write_text(json.dumps(content), encoding="utf-8")
+    return path
+
+
+def write_tagged_words(path: Path, count: int, seed: int) -> Path:
+    """Write sentences whose positive and negative words, one or two in a row, are entities."""
+    generator = random.Random(seed)
+    lines = []
+    for _ in range(count):
+        for _ in range(generator.randrange(1, 5)):
+            lines += [f"{word}\tO" for word in generator.choices(NEUTRAL, k=2)]
+            kind, words = generator.choice((("POS", POSITIVE), ("NEG", NEGATIVE)))
+            chosen = generator.choices(words, k=generator.randrange(1, 3))
+            positions = ("B", "I")[: len(chosen)]
+            lines += [f"{w}\t{p}-{kind}" for w, p in zip(chosen, positions, strict=True)]
+        lines.append("")
+    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    return path
+
+
 # Not for the whole session: while it is open, its event loop runs in the tests' thread.
 @pytest.fixture(scope="module")
 def browser() -> Iterator["Browser"]:
@@ -158,6 +199,26 @@ def reviews(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     return (
         write_reviews(directory / "train.csv", 96, seed=1),
         write_reviews(directory / "validation.csv", 48, seed=2),
+    )
+
+
+@pytest.fixture(scope="session")
+def questions(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """A training file of 96 and a validation file of 48 made-up questions, all with an answer."""
+    directory = tmp_path_factory.mktemp("questions")
+    return (
+        write_questions(directory / "train.json", 96, seed=1),
+        write_questions(directory / "validation.json", 48, seed=2),
+    )
+
+
+@pytest.fixture(scope="session")
+def tagged_words(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """A training file of 96 and a validation file of 48 made-up sentences with entities."""
+    directory = tmp_path_factory.mktemp("tagged-words")
+    return (
+        write_tagged_words(directory / "train.conll", 96, seed=1),
+        write_tagged_words(directory / "validation.conll", 48, seed=2),
     )
 
 
