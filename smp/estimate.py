@@ -1,5 +1,6 @@
 """What a training run would train, write, take and need, before it starts."""
 
+import math
 import time
 from dataclasses import dataclass
 
@@ -8,10 +9,13 @@ from transformers import AutoConfig, AutoModel
 
 from pipeline.artifacts.classifier import model_errors
 from pipeline.config import TrainConfig
+from pipeline.questions import Questions
+from pipeline.tagged_words import TaggedWords
+from pipeline.task_files import TaskData
 from smp.architectures import pruned_matrices
 from smp.device import choose_device, choose_precision
 from smp.schedules import total_steps
-from smp.task import read_task
+from smp.task import longest_text, read_task
 from smp.unfinished import unfinished_directory
 
 __all__ = ["TrainingEstimate", "estimate"]
@@ -76,11 +80,12 @@ def estimate(config: TrainConfig) -> TrainingEstimate:
     total = sum(parameter.numel() for parameter in encoder.parameters())
 
     batch = config.batch_size * config.gradient_accumulation_steps
-    steps = total_steps(config, len(task.train))
-    words = sum(len(text.split()) for text in task.train.texts) / len(task.train)
-    tokens = min(config.max_length, words * _TYPICAL_TOKENS_A_WORD + 2)
+    longest = longest_text(config, task.kind)
+    examples, tokens = _examples(task.train, longest, config.stride)
+    steps = total_steps(config, examples)
     training = steps * batch * tokens
-    evaluating = config.evaluations * len(task.validation) * tokens / 3
+    evaluating = config.evaluations * _examples(task.validation, longest, config.stride)[0]
+    evaluating = evaluating * tokens / 3
     operations = _OPERATIONS_A_WEIGHT_AND_TOKEN * pruned * (training + evaluating)
     trained = pruned if config.prunes else total
     remaining = round((config.density or 1.0) * pruned)
@@ -103,6 +108,25 @@ def estimate(config: TrainConfig) -> TrainingEstimate:
         writes=f"{config.output_dir}; checkpoints in {unfinished_directory(config.output_dir)} "
         "until it is complete",
     )
+
+
+def _examples(data: TaskData, longest: int, stride: int) -> tuple[int, float]:
+    """Examples that the model sees, and the mean of their tokens, from the number of words."""
+    if isinstance(data, TaggedWords):
+        words = sum(map(len, data.words)) / len(data)
+        return len(data), min(longest, words * _TYPICAL_TOKENS_A_WORD + 2)
+    mean = sum(len(text.split()) for text in data.texts) / len(data) * _TYPICAL_TOKENS_A_WORD
+    if not isinstance(data, Questions):
+        return len(data), min(longest, mean + 2)
+    room = max(2.0, longest - mean - 3)
+    overlap = min(stride, room / 2)
+    windows, tokens = 0, 0.0
+    for context in data.pairs:
+        length = len(context.split()) * _TYPICAL_TOKENS_A_WORD
+        own = 1 + max(0, math.ceil((length - room) / (room - overlap)))
+        windows += own
+        tokens += length + (own - 1) * overlap + own * (mean + 3)
+    return windows, tokens / windows
 
 
 def _state_bytes(model_config: object, batch: int, tokens: float) -> int:

@@ -21,10 +21,10 @@ from pipeline.artifacts.run import (
     RunManifest,
 )
 from pipeline.config import TrainConfig
-from pipeline.data import LabelledText
 from pipeline.environment import package_versions
 from pipeline.machine import describe_machine
 from pipeline.status import status_line
+from pipeline.task_files import TaskData
 from smp.architectures import pruned_matrices
 from smp.backbone import build_head, check_vocabulary, load_tokenizer, longest_input
 from smp.device import choose_device, choose_precision, device_name, refuse_sharding
@@ -33,7 +33,8 @@ from smp.progress import TrainingProgress
 from smp.run_files import local_path_or_hub_id, matrix_densities, overall_density, write_run
 from smp.schedules import CubicSchedules, total_steps
 from smp.scores import ScoredMatrices
-from smp.task import Task, evaluate, read_task, scorer, task_layout, tokenise_task
+from smp.scoring import evaluate, scorer
+from smp.task import Task, longest_text, read_task, task_layout, tokenise_task
 from smp.trainer import MaskTrainer
 from smp.unfinished import last_checkpoint, open_unfinished
 
@@ -66,14 +67,16 @@ def train(config: TrainConfig) -> RunManifest:
         check_vocabulary(config.model, tokenizer, encoder)
         matrices = pruned_matrices(encoder, encoder.config.model_type)
         base_sha256 = encoder_sha256(encoder)
-        max_length = min(config.max_length, longest_input(encoder))
+        max_length = min(longest_text(config, task.kind), longest_input(encoder))
         status.update("tokenising the texts")
         train_examples, validation_examples = tokenise_task(task, tokenizer, max_length)
 
         status.update("preparing the head and the scores")
         set_seed(config.seed)
         encoder.requires_grad_(not config.prunes)
-        head, layout = build_head(config, encoder, tokenizer, train_examples, task.labels, device)
+        head, layout = build_head(
+            config, encoder, tokenizer, train_examples, task.kind, task.labels, device
+        )
         classifier = TextClassifier(encoder, head, layout)
         scored = None
         if config.prunes:
@@ -128,7 +131,7 @@ def train(config: TrainConfig) -> RunManifest:
                 encoder.config.model_type,
                 base_sha256,
             ),
-            task=task_layout(task, max_length),
+            task=task_layout(task, max_length, metrics),
             head=layout,
             train_data=_data_file(config.train_file, task.train, train_examples),
             validation_data=_data_file(
@@ -174,7 +177,6 @@ def _trainer(
     precision: str,
     directory: Path,
 ) -> MaskTrainer:
-    regression = task.kind == "regression"
     arguments = TrainingArguments(
         output_dir=str(directory),
         seed=config.seed,
@@ -218,12 +220,12 @@ def _trainer(
         classifier,
         scored,
         schedules,
-        regression=regression,
+        kind=task.kind,
         args=arguments,
         train_dataset=train_examples,
         eval_dataset=validation_examples,
         data_collator=partial(collate, pad_token_id=pad_token_id),
-        compute_metrics=scorer(task),
+        compute_metrics=scorer(task, validation_examples),
         callbacks=[TrainingProgress(task.metric)],
     )
     for callback in (PrinterCallback, ProgressCallback):
@@ -231,7 +233,7 @@ def _trainer(
     return trainer
 
 
-def _data_file(path: Path | None, data: LabelledText, examples: Examples) -> DataFile:
+def _data_file(path: Path | None, data: TaskData, examples: Examples) -> DataFile:
     source = data.source if path is None else str(path.resolve())
     return DataFile(source, _sha256(path), rows=len(data), truncated=examples.truncated)
 

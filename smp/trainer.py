@@ -11,8 +11,10 @@ from torch.utils.data import Sampler
 from transformers import Trainer, TrainerCallback
 
 from pipeline.artifacts.classifier import TextClassifier
+from pipeline.artifacts.run import TaskKind
 from pipeline.errors import ArtifactError
 from smp.examples import Examples
+from smp.losses import task_loss
 from smp.schedules import CubicSchedules
 from smp.scores import ScoredMatrices
 from smp.unfinished import mark_complete
@@ -81,7 +83,7 @@ class MaskTrainer(Trainer):
         model: the classifier, scores attached.
         scored: its scored matrices, None to train without masks (the fine-tuning baseline).
         schedules: density and regulariser over the run, None without masks.
-        regression: mean squared error in place of cross-entropy.
+        kind: the kind of the task, for its loss.
         kwargs: everything else that Trainer takes.
     """
 
@@ -91,13 +93,13 @@ class MaskTrainer(Trainer):
         scored: ScoredMatrices | None,
         schedules: CubicSchedules | None,
         *,
-        regression: bool,
+        kind: TaskKind,
         **kwargs: Any,
     ) -> None:
         super().__init__(model=model, **kwargs)
         self.scored = scored
         self.schedules = schedules
-        self.regression = regression
+        self.kind = kind
         # Our loss is a mean over the batch: Trainer divides it by the accumulation steps.
         self.model_accepts_loss_kwargs = False
         self.loss_is_scaled_for_ga = False
@@ -143,10 +145,7 @@ class MaskTrainer(Trainer):
         """Task loss plus lambda_t R(S) (SMP, equation 9); without the regulariser to evaluate."""
         targets = inputs.pop("labels")
         logits = model(**inputs).float()
-        if self.regression:
-            loss = nn.functional.mse_loss(logits.squeeze(-1), targets.float())
-        else:
-            loss = nn.functional.cross_entropy(logits, targets)
+        loss = task_loss(logits, targets, self.kind, inputs["attention_mask"])
         if self.scored is not None and self.schedules is not None and model.training:
             weight = self.schedules.lambda_at(self.state.global_step)
             loss = loss + weight * self.scored.regulariser()

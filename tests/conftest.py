@@ -35,7 +35,7 @@ NEGATIVE = ("bad", "awful", "poor", "dull", "grim")
 NEUTRAL = ("the", "film", "plot", "was", "and", "a", "very", "story", "actor", "scene")
 SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
 # What write_tagged_words writes.
-TAGS = ("O", "B-BAD", "B-GOOD")
+TAGS = ("O", "B-NEG", "B-POS", "I-NEG", "I-POS")
 VOCABULARY = (*SPECIAL, *POSITIVE, *NEGATIVE, *NEUTRAL, "yes", "no")
 
 # A BertConfig's settings.
@@ -104,39 +104,44 @@ def write_reviews(path: Path, count: int, seed: int, labels: tuple[str, str] = (
     return path
 
 
-def write_questions(path: Path, count: int, seed: int) -> Path:
-    """Write made-up questions as jsonl: which good or bad word is in the context?
+def write_questions(path: Path, count: int, seed: int, *, no_answer: bool = False) -> Path:
+    """Write questions in SQuAD's form, each on a context whose only positive word is the answer.
 
-    Some contexts are long, and one question in eight has no answer.
+    With ``no_answer`` some contexts have none, as in version 2.0.
     """
     generator = random.Random(seed)
-    with path.open("w", encoding="utf-8") as file:
-        for number in range(count):
-            words = generator.choices(NEUTRAL, k=generator.randrange(4, 40))
-            answers: dict[str, list[Any]] = {"text": [], "answer_start": []}
-            if generator.randrange(8):
-                answer = generator.choice((*POSITIVE, *NEGATIVE))
-                place = generator.randrange(len(words))
-                words.insert(place, answer)
-                start = len(" ".join(words[:place])) + (place > 0)
-                answers = {"text": [answer], "answer_start": [start]}
-            question = f"the {generator.choice(NEUTRAL)} was"
-            row = {"id": str(number), "question": question, "context": " ".join(words)}
-            file.write(json.dumps({**row, "answers": answers}) + "\n")
+    paragraphs = []
+    for number in range(count):
+        words = generator.choices(NEUTRAL, k=generator.randrange(4, 30))
+        answers = []
+        if not no_answer or generator.random() < 0.6:
+            place = generator.randrange(len(words) + 1)
+            words.insert(place, generator.choice(POSITIVE))
+            start = len(" ".join(words[:place])) + (place > 0)
+            answers.append({"text": words[place], "answer_start": start})
+        qa = {"id": f"q{number}", "question": "what was good?", "answers": answers}
+        if no_answer:
+            qa["is_impossible"] = not answers
+        paragraphs.append({"context": " ".join(words), "qas": [qa]})
+    version = "v2.0" if no_answer else "1.1"
+    content = {"version": version, "data": [{"title": "films", "paragraphs": paragraphs}]}
+    path.write_text(json.dumps(content), encoding="utf-8")
     return path
 
 
 def write_tagged_words(path: Path, count: int, seed: int) -> Path:
-    """Write made-up sentences as jsonl: good words are B-GOOD, bad ones B-BAD, all others O."""
+    """Write sentences whose positive and negative words, one or two in a row, are entities."""
     generator = random.Random(seed)
-    tags = {**dict.fromkeys(POSITIVE, "B-GOOD"), **dict.fromkeys(NEGATIVE, "B-BAD")}
-    with path.open("w", encoding="utf-8") as file:
-        for _ in range(count):
-            words = generator.choices(NEUTRAL, k=generator.randrange(2, 9))
-            words += generator.choices((*POSITIVE, *NEGATIVE), k=generator.randrange(1, 4))
-            generator.shuffle(words)
-            row = {"tokens": words, "ner_tags": [tags.get(word, "O") for word in words]}
-            file.write(json.dumps(row) + "\n")
+    lines = []
+    for _ in range(count):
+        for _ in range(generator.randrange(1, 5)):
+            lines += [f"{word}\tO" for word in generator.choices(NEUTRAL, k=2)]
+            kind, words = generator.choice((("POS", POSITIVE), ("NEG", NEGATIVE)))
+            chosen = generator.choices(words, k=generator.randrange(1, 3))
+            positions = ("B", "I")[: len(chosen)]
+            lines += [f"{w}\t{p}-{kind}" for w, p in zip(chosen, positions, strict=True)]
+        lines.append("")
+    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
     return path
 
 
@@ -222,6 +227,26 @@ def reviews(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     )
 
 
+@pytest.fixture(scope="session")
+def questions(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """A training file of 96 and a validation file of 48 made-up questions, all with an answer."""
+    directory = tmp_path_factory.mktemp("questions")
+    return (
+        write_questions(directory / "train.json", 96, seed=1),
+        write_questions(directory / "validation.json", 48, seed=2),
+    )
+
+
+@pytest.fixture(scope="session")
+def tagged_words(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """A training file of 96 and a validation file of 48 made-up sentences with entities."""
+    directory = tmp_path_factory.mktemp("tagged-words")
+    return (
+        write_tagged_words(directory / "train.conll", 96, seed=1),
+        write_tagged_words(directory / "validation.conll", 48, seed=2),
+    )
+
+
 def write_word_counter(path: Path, outputs: int, *, scale: float, positions: int) -> None:
     """Write a graph whose logits count the positive and negative words of a text.
 
@@ -264,40 +289,52 @@ def write_word_counter(path: Path, outputs: int, *, scale: float, positions: int
 
 
 def write_word_tagger(path: Path, kind: TaskKind, *, scale: float) -> None:
-    """Write a graph that knows good and bad words, whatever stands around them.
+    """Write a graph that is right on all that write_questions and write_tagged_words write.
 
-    For token classification its logits, [batch, sequence, 3], are of O, B-BAD and B-GOOD. For
-    question answering, such a word is where the answer starts and ends, and the first token has
-    half its score, which is that of no answer. A negative ``scale`` turns all of it round.
+    For question answering a positive word is where the answer starts and ends, and the first token
+    has half its score, which is that of no answer. A negative ``scale`` turns all of it round.
     """
     import numpy as np
     import onnx
 
-    good, bad = (
-        np.array([word in words for word in VOCABULARY], np.float32)
-        for words in (POSITIVE, NEGATIVE)
+    words = np.array(
+        [[word in group for group in (NEGATIVE, POSITIVE)] for word in VOCABULARY], np.float32
     )
     if kind == "token-classification":
-        table = np.stack([np.full(len(good), 0.5, np.float32), bad, good], axis=1)
-        outputs, nodes = "float[batch, sequence, 3] logits", "logits = Gather(words, input_ids)"
+        # B- of the word's kind, or I- where the word before it is of the same kind.
+        outputs = "float[batch, sequence, 5] logits"
+        nodes = """found = Gather(words, input_ids)
+            behind = Pad(found, one_before)
+            before = Slice(behind, first, last, axis)
+            both = Mul(found, before)
+            inside = Add(both, both)
+            small = ReduceMax<keepdims = 1>(found, label)
+            none = Sub(half, small)
+            positive = Concat<axis = 2>(none, found, inside)
+            logits = Mul(positive, scale)"""
     else:
-        table = good + bad
-        table[VOCABULARY.index("[CLS]")] = 0.5
+        words = words[:, 1]
+        words[VOCABULARY.index("[CLS]")] = 0.5
         outputs = "float[batch, sequence] start_logits, float[batch, sequence] end_logits"
-        nodes = """scores = Gather(words, input_ids)
-            start_logits = Identity(scores)
-            end_logits = Identity(scores)"""
+        nodes = """found = Gather(words, input_ids)
+            start_logits = Mul(found, scale)
+            end_logits = Identity(start_logits)"""
     model = onnx.parser.parse_model(
         f"""
         <ir_version: 10, opset_import: ["" : 20]>
         words (int64[batch, sequence] input_ids, int64[batch, sequence] attention_mask,
                int64[batch, sequence] token_type_ids) => ({outputs})
+        <int64[6] one_before = {{0, 1, 0, 0, 0, 0}}, int64[1] first = {{0}},
+         int64[1] last = {{-1}}, int64[1] axis = {{1}}, int64[1] label = {{2}},
+         float half = {{0.5}}>
         {{
             {nodes}
         }}
         """
     )
-    model.graph.initializer.append(onnx.numpy_helper.from_array(scale * table, "words"))
+    constants = {"words": words, "scale": np.array(scale, np.float32)}
+    for name, values in constants.items():
+        model.graph.initializer.append(onnx.numpy_helper.from_array(values, name))
     onnx.checker.check_model(model)
     onnx.save(model, path)
 
@@ -418,12 +455,14 @@ def benchmark(
 
 
 @pytest.fixture(scope="session")
-def token_data(tmp_path_factory: pytest.TempPathFactory) -> dict[TaskKind, Path]:
-    """48 made-up examples for each kind whose logits are of tokens."""
-    directory = tmp_path_factory.mktemp("token-data")
+def token_data(
+    tagged_words: tuple[Path, Path], tmp_path_factory: pytest.TempPathFactory
+) -> dict[TaskKind, Path]:
+    """48 made-up examples for each kind whose logits are of tokens; some questions of no answer."""
+    path = tmp_path_factory.mktemp("token-data") / "questions.json"
     return {
-        "question-answering": write_questions(directory / "questions.jsonl", 48, seed=3),
-        "token-classification": write_tagged_words(directory / "words.jsonl", 48, seed=4),
+        "question-answering": write_questions(path, 48, seed=3, no_answer=True),
+        "token-classification": tagged_words[1],
     }
 
 

@@ -71,7 +71,7 @@ class TextClassifier(nn.Module):
         self.layout = layout
 
     def pool(self, states: Tensor, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
-        """One state a text, or all of them for pooling ``tokens``.
+        """One state a text, or for pooling ``tokens`` all of them.
 
         Args:
             states: float [batch, sequence, hidden].
@@ -79,7 +79,7 @@ class TextClassifier(nn.Module):
             attention_mask: int64 [batch, sequence], 1 at real tokens.
 
         Returns:
-            float [batch, hidden]; [batch, sequence, hidden] for pooling ``tokens``.
+            float [batch, hidden]; for ``tokens`` [batch, sequence, hidden].
         """
         if self.layout.pooling == "tokens":
             return states
@@ -96,7 +96,7 @@ class TextClassifier(nn.Module):
     def features(
         self, input_ids: Tensor, attention_mask: Tensor, token_type_ids: Tensor | None = None
     ) -> Tensor:
-        """The states that the head sees (see :meth:`pool`)."""
+        """The states that the head sees, float [batch, hidden] or [batch, sequence, hidden]."""
         inputs = {"input_ids": input_ids, "attention_mask": attention_mask}
         if token_type_ids is not None:
             inputs["token_type_ids"] = token_type_ids
@@ -109,7 +109,7 @@ class TextClassifier(nn.Module):
         """Logits of token ids and masks, int64 [batch, sequence].
 
         Returns:
-            float [batch, outputs]; [batch, sequence, outputs] for pooling ``tokens``.
+            float [batch, outputs]; for pooling ``tokens`` [batch, sequence, outputs].
         """
         logits: Tensor = self.head(self.features(input_ids, attention_mask, token_type_ids))
         return logits

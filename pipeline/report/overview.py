@@ -7,7 +7,15 @@ from pipeline.report.charts import Point, scatter
 from pipeline.report.document import Block, Charts, Section, Table, Text
 from pipeline.report.sources import Source, same_data, signed
 from pipeline.report.svg import Drawing
-from pipeline.report.text import NOT_MEASURED, and_list, interval, number, ratio, rounded
+from pipeline.report.text import (
+    NOT_MEASURED,
+    and_list,
+    interval,
+    metric_title,
+    number,
+    ratio,
+    rounded,
+)
 
 __all__ = ["latency_scatter", "overview", "runs_on", "size_scatter", "steadiness", "warnings"]
 
@@ -173,7 +181,7 @@ def latency_scatter(source: Source, cell: int = 0) -> Drawing | None:
     noisy = ", noisy" if measured.steadiness.verdict == "noisy" else ""
     quantity = "size" if task is None else task.metric
     return scatter(
-        f"{quantity.capitalize()} against latency",
+        f"{metric_title(quantity)} against latency",
         f"{measured.cell.name}{noisy}{source.suffix}",
         points,
         x_label="median latency, ms",
@@ -193,7 +201,7 @@ def size_scatter(group: Sequence[Source]) -> Drawing | None:
         if model.size is not None and model.quality is not None
     ]
     return scatter(
-        f"{task.metric.capitalize()} against size",
+        f"{metric_title(task.metric)} against size",
         f"{data.rows:,} examples{signed(group)}",
         points,
         x_label="model directory, MB",

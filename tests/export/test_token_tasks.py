@@ -17,7 +17,7 @@ from pipeline.artifacts.run import TaskKind
 from pipeline.config import ExportConfig
 from pipeline.errors import ConfigurationError
 from serve import open_session, register
-from tests.conftest import traced_once
+from tests.conftest import TAGS, traced_once
 
 KINDS: tuple[TaskKind, ...] = ("question-answering", "token-classification")
 # A random model's logits differ more by rounding than a trained one's do.
@@ -79,7 +79,7 @@ def test_the_graph_has_the_outputs_of_optimums_classes(kind: TaskKind, exports: 
     shapes = {entry.name: entry.shape[:2] for entry in session.get_outputs()}
     assert shapes == {name: ["batch", "sequence"] for name in graph_outputs(kind)}
     inputs = inputs_of(exports[kind, "dense"])
-    width = () if kind == "question-answering" else (3,)
+    width = () if kind == "question-answering" else (len(TAGS),)
     for found in run_all(exports[kind, "dense"], inputs):
         assert found.shape == (*inputs["input_ids"].shape, *width)
 
@@ -122,7 +122,7 @@ def test_the_card_says_what_it_predicts_and_its_code_runs(
     assert f"{model_class[kind]}.from_pretrained" in card
     says = {
         "question-answering": "the span of a context that answers a question, or none, from",
-        "token-classification": "for each token one of O, B-BAD, B-GOOD, from",
+        "token-classification": f"for each token one of {', '.join(TAGS)}, from",
     }
     assert f"- Predicts: {says[kind]} at most 48 tokens" in card
     code = re.findall(r"```python\n(.*?)```", card, re.DOTALL)[0]
@@ -140,7 +140,7 @@ def test_config_json_is_that_of_the_kinds_class(kind: TaskKind, exports: Exports
     }
     assert config["architectures"] == [names[kind]]
     assert "problem_type" not in config
-    labels = {"0": "O", "1": "B-BAD", "2": "B-GOOD"}
+    labels = {str(index): tag for index, tag in enumerate(TAGS)}
     assert config.get("id2label") == (labels if kind == "token-classification" else None)
 
 

@@ -42,14 +42,14 @@ def tagging(
     make_model: MakeModel, open_subject: OpenSubject, tmp_path_factory: pytest.TempPathFactory
 ) -> Subject:
     directory = tmp_path_factory.mktemp("tagging") / "model"
-    return open_subject(make_model(directory, kind="token-classification", max_length=16))
+    return open_subject(make_model(directory, kind="token-classification", max_length=20))
 
 
 def test_an_answer_is_found_in_whichever_window_holds_it(answering: Subject) -> None:
     done: list[int] = []
-    data = questions_of("Lovely film", "the plot " * 40 + "was  GRIM", "a very " * 30)
+    data = questions_of("Lovely film", "the plot " * 40 + "was  GREAT", "a very " * 30)
     predictions = predict_answers(answering, data, flag=FLAG, advance=done.append)
-    assert predictions.answers == ("Lovely", "GRIM", "")
+    assert predictions.answers == ("Lovely", "GREAT", "")
     assert (predictions.labels, predictions.logits, predictions.tags) == ((), (), ())
     assert sum(done) == 3
 
@@ -80,7 +80,7 @@ def test_words_get_the_labels_of_their_first_tokens(tagging: Subject, token_data
 def test_words_that_are_cut_off_are_outside(tagging: Subject) -> None:
     data = words_of("good " * 20, "bad")
     predictions, truncated = predict_tags(tagging, data, advance=lambda count: None)
-    assert predictions.tags == ((2,) * 14 + (0,) * 6, (1,))
+    assert predictions.tags == ((2,) + (4,) * 17 + (0,) * 2, (1,))
     assert truncated == 1
 
 

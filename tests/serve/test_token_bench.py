@@ -50,7 +50,7 @@ def test_entities_are_scored_over_all_sentences(token_benchmarks: Benchmarks) ->
     assert right.predictions.tags == benchmark.data.references
     # It takes what is no entity for one, and never says what kind a good or bad word is.
     assert inverted.metrics["entity_f1"].value == 0.0
-    assert {part.name for part in right.slices if part.by == "class"} == {"BAD", "GOOD"}
+    assert {part.name for part in right.slices if part.by == "class"} == {"NEG", "POS"}
     assert all(part.estimate.value == 1.0 for part in right.slices)
 
 
