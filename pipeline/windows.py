@@ -43,6 +43,11 @@ class Window:
     def __len__(self) -> int:
         return len(self.ids)
 
+    @property
+    def attention_mask(self) -> list[int]:
+        """1 a token."""
+        return [1] * len(self.ids)
+
 
 def encode_windows(
     tokenizer: "Tokenizer",

@@ -10,10 +10,9 @@ from pipeline.answers import find_answers
 from pipeline.artifacts.benchmark import Predictions
 from pipeline.questions import Questions
 from pipeline.tagged_words import TaggedWords
-from pipeline.windows import encode_windows
+from pipeline.windows import Window, encode_windows
 from pipeline.word_tokens import first_tokens, join_words
 from serve.predict import BATCH_SIZE, check_finite
-from serve.session import TokenRow
 from serve.subjects import Subject
 
 __all__ = ["predict_answers", "predict_tags"]
@@ -47,9 +46,8 @@ def predict_answers(
             where=f"{flag} {data.source}",
         )
     )
-    rows = [TokenRow(window.ids, [1] * len(window), window.type_ids) for window in windows]
     examples = np.array([window.question for window in windows])
-    logits = _token_logits(subject, rows, examples, advance)
+    logits = _token_logits(subject, windows, examples, advance)
     found = find_answers(windows, logits, layout, questions=len(data))
     pairs = zip(found, data.pairs, strict=True)
     return Predictions(
@@ -92,7 +90,7 @@ def predict_tags(
 
 def _token_logits(
     subject: Subject,
-    rows: Sequence[Encoding | TokenRow],
+    rows: Sequence[Encoding | Window],
     examples: NDArray[np.int64],
     advance: Callable[[int], None],
 ) -> list[NDArray[np.float32]]:

@@ -5,7 +5,7 @@ import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import ModuleType
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,6 +16,7 @@ from pipeline.artifacts.exported import ExportManifest, is_by_token
 from pipeline.artifacts.files import sha256_file
 from pipeline.errors import ArtifactError, ConfigurationError, MachineError, first_line
 from pipeline.machine import usable_cores
+from pipeline.windows import Window
 from serve.graph_ports import ENCODING_FIELDS, GraphPorts, read_ports
 from serve.layout import ModelLayout, ModelTask, exported_layout
 from serve.providers import CPU, check_used, resolve_provider, select_provider
@@ -23,7 +24,7 @@ from serve.shared_runtime import SharedRuntime
 from serve.shared_weights import SharedWeights
 from serve.weak_cache import Held, WeakCache
 
-__all__ = ["Session", "TokenRow", "import_onnxruntime", "open_session"]
+__all__ = ["Row", "Session", "TokenRow", "import_onnxruntime", "open_session"]
 
 # Of two lengths, to see what comes out.
 _PROBE_TEXTS = ("A text.", "A longer text, of some more words.")
@@ -50,6 +51,10 @@ class TokenRow(NamedTuple):
     ids: list[int]
     attention_mask: list[int]
     type_ids: list[int]
+
+
+# What can be run beside others: it has ids, attention_mask and type_ids.
+Row: TypeAlias = Encoding | TokenRow | Window
 
 
 class Session:
@@ -168,7 +173,7 @@ class Session:
         tokenizer.no_truncation()
         return tokenizer
 
-    def collate(self, rows: Sequence[Encoding | TokenRow]) -> dict[str, NDArray[np.int64]]:
+    def collate(self, rows: Sequence[Row]) -> dict[str, NDArray[np.int64]]:
         """Pad rows to the longest of them: input name -> int64 [batch, sequence]."""
         shape = (len(rows), max(len(row.ids) for row in rows))
         inputs = {}
