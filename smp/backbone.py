@@ -88,7 +88,9 @@ def longest_input(encoder: PreTrainedModel) -> int:
     return int(config.max_position_embeddings) - offset
 
 
-def choose_pooling(config: TrainConfig, task: TaskKind, *, label_words: bool) -> Pooling:
+def choose_pooling(
+    config: TrainConfig, *, label_words: bool, task: TaskKind = "classification"
+) -> Pooling:
     """The pooling that was asked for, else the model's own.
 
     Question answering and token classification see all tokens. For other kinds a label-word head
@@ -134,9 +136,10 @@ def build_head(
     encoder: PreTrainedModel,
     tokenizer: Any,
     examples: Examples,
-    task: TaskKind,
     labels: tuple[str, ...],
     device: torch.device,
+    *,
+    task: TaskKind = "classification",
 ) -> tuple[Head, HeadLayout]:
     """The head that the configuration asks for.
 
@@ -145,9 +148,9 @@ def build_head(
         encoder: the encoder, plain and frozen.
         tokenizer: its tokenizer.
         examples: the training examples, for heads in closed form.
-        task: the kind of the task.
         labels: class names, empty for regression and question answering.
         device: where the features are computed.
+        task: the kind of the task; regression is known by its lack of labels, too.
 
     Raises:
         ConfigurationError: the head does not fit the model or the task.
@@ -178,7 +181,7 @@ def build_head(
         raise ConfigurationError(
             f"--label-words: this run has a {kind} head, which takes no words; leave them away"
         )
-    pooling = choose_pooling(config, task, label_words=kind == "label-words")
+    pooling = choose_pooling(config, label_words=kind == "label-words", task=task)
     if pooling == "mask" and tokenizer.mask_token_id is None:
         raise ConfigurationError("--pooling mask: the tokenizer has no mask token; use first")
     hidden_size = int(encoder.config.hidden_size)

@@ -75,7 +75,7 @@ def train(config: TrainConfig) -> RunManifest:
         set_seed(config.seed)
         encoder.requires_grad_(not config.prunes)
         head, layout = build_head(
-            config, encoder, tokenizer, train_examples, task.kind, task.labels, device
+            config, encoder, tokenizer, train_examples, task.labels, device, task=task.kind
         )
         classifier = TextClassifier(encoder, head, layout)
         scored = None

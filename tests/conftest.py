@@ -228,6 +228,19 @@ def reviews(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
 
 
 @pytest.fixture(scope="session")
+def word_bert(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Like tiny_bert, but the state of a token says which word it is, as tasks of tokens need."""
+    import torch
+    from transformers import BertConfig, BertModel
+
+    directory = tmp_path_factory.mktemp("word-bert")
+    torch.manual_seed(0)
+    BertModel(BertConfig(**{**TINY_BERT, "initializer_range": 0.1})).save_pretrained(directory)
+    save_tiny_tokenizer(directory)
+    return directory
+
+
+@pytest.fixture(scope="session")
 def questions(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     """A training file of 96 and a validation file of 48 made-up questions, all with an answer."""
     directory = tmp_path_factory.mktemp("questions")
@@ -536,3 +549,45 @@ def tiny_run(
         )
     )
     return directory
+
+
+def train_on_tokens(model: Path, files: tuple[Path, Path], directory: Path) -> Path:
+    from pipeline.config import TrainConfig
+    from smp.train import train
+
+    train(
+        TrainConfig(
+            model=str(model),
+            output_dir=directory,
+            train_file=files[0],
+            validation_file=files[1],
+            density=0.5,
+            steps=30,
+            batch_size=16,
+            max_length=32,
+            stride=8,
+            learning_rate=0.05,
+            score_init_scale=0.5,
+            head="least-squares",
+            evaluations=2,
+            device="cpu",
+            precision="fp32",
+        )
+    )
+    return directory
+
+
+@pytest.fixture(scope="session")
+def question_run(
+    word_bert: Path, questions: tuple[Path, Path], tmp_path_factory: pytest.TempPathFactory
+) -> Path:
+    """A finished run directory of question answering, density 0.5."""
+    return train_on_tokens(word_bert, questions, tmp_path_factory.mktemp("runs") / "questions")
+
+
+@pytest.fixture(scope="session")
+def tagging_run(
+    word_bert: Path, tagged_words: tuple[Path, Path], tmp_path_factory: pytest.TempPathFactory
+) -> Path:
+    """A finished run directory of token classification, density 0.5."""
+    return train_on_tokens(word_bert, tagged_words, tmp_path_factory.mktemp("runs") / "tagging")
