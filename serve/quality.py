@@ -1,6 +1,7 @@
 """What a model says of labelled texts: metrics, slices of the data, agreement, robustness."""
 
 from collections.abc import Callable, Sequence
+from functools import cache
 from typing import Literal
 
 import numpy as np
@@ -67,6 +68,7 @@ def measure_quality(
         subject, plain_texts(data), lengths, kind=task.kind, advance=advance
     )
 
+    @cache
     def values(metric: str, entity: str | None = None) -> ExampleValues:
         return example_values(task, metric, predictions, references, entity=entity)
 
@@ -79,6 +81,7 @@ def measure_quality(
         metric = "accuracy" if task.kind == "classification" else task.metric
         # A sentence may have entities of several types.
         of_type = by == "class" and task.kind == "token-classification"
+        metric = "entity_f1" if of_type else metric
         return tuple(
             Slice(
                 by,

@@ -91,7 +91,8 @@ class Slice:
         name: the label, or the range of lengths in tokens; for question answering whether there is
             an answer, for token classification the type of entities, of which alone the metric is.
         examples: how many there are.
-        metric: ``accuracy`` for classification, else the task's metric.
+        metric: ``accuracy`` for classification, ``entity_f1`` for a type of entities, else the
+            task's metric.
         estimate: the metric on them.
     """
 

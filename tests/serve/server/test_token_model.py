@@ -1,5 +1,6 @@
 """Models of tokens' logits in the server: spans for texts, logits for tokens."""
 
+import asyncio
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -9,12 +10,14 @@ import numpy as np
 import pytest
 
 from pipeline.artifacts.run import TaskKind
+from serve.server.batching import Batcher
 from serve.server.errors import InferenceFailed, InvalidRequest
 from serve.server.protocol import InferRequest, InferResponse, Tensor
 from serve.server.text_model import TextModel, Texts
 from serve.server.token_model import AnswerModel, TagModel, open_model
 from serve.session import open_session
 from tests.conftest import VOCABULARY
+from tests.serve.server.fake_model import batcher
 
 OpenModel = Callable[..., TextModel]
 
@@ -136,3 +139,23 @@ def test_a_logit_that_is_no_number_is_no_answer(open_tiny: OpenModel):
     model = open_tiny(kind="token-classification", scale=float("inf"))
     with pytest.raises(InferenceFailed, match="gave a logit that is NaN or infinite"):
         ask(model, texts("text", "good"))
+
+
+def test_windows_of_several_requests_run_together(answering: TextModel):
+    contexts = ["the plot " * 30 + "was great", "a lovely film " * 9]
+
+    async def main() -> list[dict[str, Any]]:
+        async with batcher() as batching:
+            return await asyncio.gather(*(respond(batching, context) for context in contexts))
+
+    async def respond(batching: Batcher, context: str) -> dict[str, Any]:
+        inputs = {"text": texts("text", "the film was"), "text_pair": texts("text_pair", context)}
+        request = InferRequest("tiny", "", "7", inputs)
+        content = answering.read(request, max_texts=8, max_text_chars=1000)
+        assert isinstance(content, Texts)
+        rows = answering.tokenise(content)
+        assert len(rows) > 3
+        response = answering.answer(request, await batching.submit(answering, rows))
+        return {tensor.name: tensor.data for tensor in response.outputs}
+
+    assert [found["answer"] for found in asyncio.run(main())] == [["great"], ["lovely"]]
