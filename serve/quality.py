@@ -16,9 +16,10 @@ from pipeline.artifacts.benchmark import (
     Reference,
     Slice,
 )
+from pipeline.entities import has_entities
 from pipeline.example_values import ExampleValues, example_values
 from pipeline.intervals import share_estimate, with_interval
-from pipeline.metrics import primary_metrics
+from pipeline.metrics import TASK_METRICS, primary_metrics
 from pipeline.questions import Questions
 from pipeline.tagged_words import TaggedWords
 from pipeline.task_files import TaskData
@@ -95,13 +96,21 @@ def measure_quality(
 
     return Quality(
         truncated=truncated,
-        metrics={name: estimate(values(name)) for name in primary_metrics(task.kind, task.metric)},
+        metrics={name: estimate(values(name)) for name in _metrics(task)},
         predictions=predictions,
         slices=slices("class", rows_by_class(references, task))
         + slices("length", rows_by_length(lengths)),
         robustness=robustness,
         agreement=None if first is None else agree(predictions, first),
     )
+
+
+def _metrics(task: BenchmarkTask) -> tuple[str, ...]:
+    """The metrics to report, the task's own first."""
+    if task.kind == "token-classification" and has_entities(task.labels):
+        others = TASK_METRICS[task.kind]
+        return (task.metric, *(name for name in others if name != task.metric))
+    return primary_metrics(task.kind, task.metric)
 
 
 def _predict(

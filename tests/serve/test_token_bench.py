@@ -3,6 +3,7 @@
 import dataclasses
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -12,6 +13,7 @@ from pipeline.config import BenchConfig
 from pipeline.errors import ArtifactError, DataError
 from pipeline.report.write import write_benchmark_files
 from serve.bench import run_benchmark
+from serve.session import open_session
 
 MakeModel = Callable[..., Path]
 Benchmarks = dict[TaskKind, Benchmark]
@@ -45,8 +47,8 @@ def test_entities_are_scored_over_all_sentences(token_benchmarks: Benchmarks) ->
     benchmark = token_benchmarks["token-classification"]
     right, inverted = qualities(benchmark)
     assert benchmark.data is not None
-    assert list(right.metrics) == ["entity_f1", "accuracy"]
-    assert [estimate.value for estimate in right.metrics.values()] == [1.0, 1.0]
+    assert list(right.metrics) == ["entity_f1", "entity_precision", "entity_recall", "accuracy"]
+    assert {estimate.value for estimate in right.metrics.values()} == {1.0}
     assert right.predictions.tags == benchmark.data.references
     # It takes what is no entity for one, and never says what kind a good or bad word is.
     assert inverted.metrics["entity_f1"].value == 0.0
@@ -121,3 +123,36 @@ def test_models_of_two_kinds_are_not_benched_together(
     config = BenchConfig(models=models, validation_file=token_data["question-answering"])
     with pytest.raises(DataError, match="question-answering against token-classification of O, B-"):
         run_benchmark(config)
+
+
+@pytest.mark.usefixtures("quiet_machine")
+def test_a_peer_answers_questions_too(
+    make_model: MakeModel, token_data: dict[TaskKind, Path], tmp_path: Path, monkeypatch: Any
+) -> None:
+    kind: TaskKind = "question-answering"
+    model = make_model(tmp_path / "model", kind=kind)
+    asked = []
+
+    def load(name: str, *, kind: TaskKind, threads: int, compiled: bool) -> Any:
+        """Stands for PyTorch; its start and end logits are the model's own."""
+        asked.append((name, kind, threads, compiled))
+        return open_session(model, threads=threads).run
+
+    monkeypatch.setattr("serve.bench.measure_startups", lambda opened, **_: [None] * len(opened))
+    config = BenchConfig(
+        models=(model,),
+        validation_file=token_data[kind],
+        peers=("pytorch",),
+        pytorch_model="run",
+        output=tmp_path / "bench.json",
+        batch_sizes=(1,),
+        sequence_lengths=(8,),
+        repetitions=3,
+        threads=(1,),
+        bootstrap_samples=100,
+    )
+    first, peer = run_benchmark(config, load_pytorch=load).models
+    assert asked == [("run", kind, 1, False)]
+    assert first.quality is not None
+    assert peer.quality is not None
+    assert peer.quality.predictions == first.quality.predictions
