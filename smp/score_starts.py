@@ -14,7 +14,7 @@ from smp.examples import Examples, collate
 __all__ = ["initial_scores", "sensitivities", "starting_scores"]
 
 ScoreStart = Literal["magnitude", "gradient", "fisher", "zero"]
-TaskLoss = Callable[[Tensor, Tensor], Tensor]
+TaskLoss = Callable[..., Tensor]
 
 # Training batches that gradients are taken on: some seconds, whatever the length of the run.
 _BATCHES = 32
@@ -37,7 +37,7 @@ def starting_scores(
         classifier: the plain classifier.
         matrices: the pruned matrices of its encoder.
         examples: the training examples.
-        loss: logits [batch, outputs] and targets [batch] -> a scalar.
+        loss: logits, targets and attention_mask -> a scalar (:func:`smp.losses.task_loss`).
         pad_token_id: for padding.
         device: where to compute.
 
@@ -110,7 +110,7 @@ def sensitivities(
         classifier: the plain classifier, before scores are attached.
         matrices: the pruned matrices of its encoder.
         examples: the training examples.
-        loss: logits [batch, outputs] and targets [batch] -> a scalar.
+        loss: logits, targets and attention_mask -> a scalar (:func:`smp.losses.task_loss`).
         batch_size: examples of a batch.
         pad_token_id: for padding.
         device: where to compute.
@@ -131,7 +131,9 @@ def sensitivities(
         rows = [examples[int(index)] for index in indices]
         batch = {name: ids.to(device) for name, ids in collate(rows, pad_token_id).items()}
         targets = batch.pop("labels")
-        gradients = torch.autograd.grad(loss(classifier(**batch), targets), weights)
+        logits = classifier(**batch)
+        value = loss(logits, targets, attention_mask=batch["attention_mask"])
+        gradients = torch.autograd.grad(value, weights)
         for total, gradient in zip(totals, gradients, strict=True):
             total.add_(gradient if kind == "gradient" else gradient.square())
     for weight, before in zip(weights, trained, strict=True):

@@ -21,10 +21,10 @@ from pipeline.artifacts.run import (
     RunManifest,
 )
 from pipeline.config import TrainConfig
-from pipeline.data import LabelledText
 from pipeline.environment import package_versions
 from pipeline.machine import describe_machine
 from pipeline.status import status_line
+from pipeline.task_files import TaskData
 from smp.architectures import pruned_matrices
 from smp.backbone import build_head, check_vocabulary, load_tokenizer, longest_input
 from smp.device import choose_device, choose_precision, device_name, refuse_sharding
@@ -39,7 +39,8 @@ from smp.run_files import local_path_or_hub_id, matrix_densities, overall_densit
 from smp.schedules import CubicSchedules, total_steps
 from smp.score_starts import starting_scores
 from smp.scores import ScoredMatrices
-from smp.task import Task, evaluate, read_task, scorer, task_layout, tokenise_task
+from smp.scoring import evaluate, scorer
+from smp.task import Task, longest_text, read_task, task_layout, tokenise_task
 from smp.teacher import learn_from, open_teacher
 from smp.trainer import MaskTrainer
 from smp.unfinished import last_checkpoint, open_unfinished
@@ -73,7 +74,7 @@ def train(config: TrainConfig) -> RunManifest:
         check_vocabulary(config.model, tokenizer, encoder)
         matrices = pruned_matrices(encoder, encoder.config.model_type)
         base_sha256 = encoder_sha256(encoder)
-        max_length = min(config.max_length, longest_input(encoder))
+        max_length = min(longest_text(config, task.kind), longest_input(encoder))
         status.update("tokenising the texts")
         train_examples, validation_examples = tokenise_task(task, tokenizer, max_length)
         status.update("loading the teacher")
@@ -82,7 +83,9 @@ def train(config: TrainConfig) -> RunManifest:
         status.update("preparing the head and the scores")
         set_seed(config.seed)
         encoder.requires_grad_(config.trains_weights)
-        head, layout = build_head(config, encoder, tokenizer, train_examples, task.labels, device)
+        head, layout = build_head(
+            config, encoder, tokenizer, train_examples, task.labels, device, task=task.kind
+        )
         classifier = TextClassifier(encoder, head, layout)
         if config.gradient_checkpointing:
             enable_gradient_checkpointing(encoder)
@@ -94,7 +97,7 @@ def train(config: TrainConfig) -> RunManifest:
                 classifier,
                 matrices,
                 train_examples,
-                loss=partial(task_loss, regression=task.kind == "regression"),
+                loss=partial(task_loss, kind=task.kind),
                 pad_token_id=tokenizer.pad_token_id,
                 device=device,
             )
@@ -146,7 +149,7 @@ def train(config: TrainConfig) -> RunManifest:
                 encoder.config.model_type,
                 base_sha256,
             ),
-            task=task_layout(task, max_length),
+            task=task_layout(task, max_length, metrics),
             head=layout,
             train_data=_data_file(config.train_file, task.train, train_examples),
             validation_data=_data_file(
@@ -194,7 +197,6 @@ def _trainer(
     precision: str,
     directory: Path,
 ) -> MaskTrainer:
-    regression = task.kind == "regression"
     arguments = TrainingArguments(
         output_dir=str(directory),
         seed=config.seed,
@@ -240,12 +242,12 @@ def _trainer(
         classifier,
         scored,
         schedules,
-        regression=regression,
+        kind=task.kind,
         args=arguments,
         train_dataset=train_examples,
         eval_dataset=validation_examples,
         data_collator=partial(collate, pad_token_id=pad_token_id),
-        compute_metrics=scorer(task),
+        compute_metrics=scorer(task, validation_examples),
         callbacks=[TrainingProgress(task.metric)],
         weight_learning_rate=config.weight_learning_rate if config.learns_scores else None,
     )
@@ -254,7 +256,7 @@ def _trainer(
     return trainer
 
 
-def _data_file(path: Path | None, data: LabelledText, examples: Examples) -> DataFile:
+def _data_file(path: Path | None, data: TaskData, examples: Examples) -> DataFile:
     source = data.source if path is None else str(path.resolve())
     return DataFile(source, _sha256(path), rows=len(data), truncated=examples.truncated)
 

@@ -11,6 +11,7 @@ from torch.utils.data import Sampler
 from transformers import Trainer, TrainerCallback
 
 from pipeline.artifacts.classifier import TextClassifier
+from pipeline.artifacts.run import TaskKind
 from pipeline.errors import ArtifactError
 from smp.distillation import TEACHER_LOGITS, Distillation
 from smp.examples import Examples
@@ -83,7 +84,7 @@ class MaskTrainer(Trainer):
         model: the classifier, masks attached.
         scored: its pruned matrices, None to train without masks (the fine-tuning baseline).
         schedules: density and regulariser over the run, None without masks.
-        regression: mean squared error in place of cross-entropy.
+        kind: the kind of the task, for its loss.
         weight_learning_rate: of weights and head where scores learn beside them; None for
             the one of the training arguments.
         kwargs: everything else that Trainer takes.
@@ -95,14 +96,14 @@ class MaskTrainer(Trainer):
         scored: ScoredMatrices | None,
         schedules: CubicSchedules | None,
         *,
-        regression: bool,
+        kind: TaskKind,
         weight_learning_rate: float | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(model=model, **kwargs)
         self.scored = scored
         self.schedules = schedules
-        self.regression = regression
+        self.kind = kind
         self.weight_learning_rate = weight_learning_rate
         self._regularised = scored is not None and scored.method.regularised
         self.distillation: Distillation | None = None  # see smp.teacher.learn_from
@@ -160,12 +161,12 @@ class MaskTrainer(Trainer):
         targets = inputs.pop("labels")
         teacher = inputs.pop(TEACHER_LOGITS, None)
         logits = model(**inputs).float()
-        loss = task_loss(logits, targets, regression=self.regression)
+        mask = inputs["attention_mask"]
+        loss = task_loss(logits, targets, self.kind, mask)
         if self.distillation is not None and model.training:
             if teacher is None:
                 with self.accelerator.autocast():
                     teacher = self.distillation.ask(inputs)
-            mask = inputs["attention_mask"]
             loss = self.distillation.mix(loss, logits, teacher, targets, mask)
         if self._regularised and model.training:
             assert self.scored is not None
