@@ -14,6 +14,8 @@ from pipeline.config import (
     BenchConfig,
     CheckConfig,
     ExportConfig,
+    ExportMasksConfig,
+    ImportMasksConfig,
     ReportConfig,
     ServeConfig,
     TrainConfig,
@@ -301,6 +303,30 @@ def info(
         return
     description = describe(Path(path))
     _print_json(description) if json else print_description(description)
+
+
+@app.command(
+    cls=Command,
+    epilog="""\
+smp-pipeline import-masks mnli_0.10_kd_mag.npy --model bert-base-uncased \\
+    --task mnli --label-words Yes --label-words Maybe --label-words No \\
+    --output-dir runs/mnli""",
+)
+@with_flags(ImportMasksConfig)
+def import_masks(json: bool, dry_run: DryRun = False, **values: Any) -> None:
+    """Make a run directory of a mask file as the authors of SMP published them, for a BERT.
+
+    The file holds bits alone: which model they belong to, and which word scores which label, has to
+    be said.
+    """
+    _stage("import-masks", ImportMasksConfig, values, dry_run=dry_run, as_json=json)
+
+
+@app.command(cls=Command, epilog="smp-pipeline export-masks runs/mnli --output mnli_0.10_mag.npy")
+@with_flags(ExportMasksConfig)
+def export_masks(json: bool, dry_run: DryRun = False, **values: Any) -> None:
+    """Write the masks of a run of BERT in the layout that the authors of SMP published theirs in."""
+    _stage("export-masks", ExportMasksConfig, values, dry_run=dry_run, as_json=json)
 
 
 def main() -> None:
