@@ -325,7 +325,7 @@ def import_masks(json: bool, dry_run: DryRun = False, **values: Any) -> None:
 @app.command(cls=Command, epilog="smp-pipeline export-masks runs/mnli --output mnli_0.10_mag.npy")
 @with_flags(ExportMasksConfig)
 def export_masks(json: bool, dry_run: DryRun = False, **values: Any) -> None:
-    """Write the masks of a run of BERT in the layout that the authors of SMP published theirs in."""
+    """Write the masks of a run of BERT as a file like those that the authors of SMP published."""
     _stage("export-masks", ExportMasksConfig, values, dry_run=dry_run, as_json=json)
 
 

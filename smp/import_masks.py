@@ -64,6 +64,7 @@ def import_masks(config: ImportMasksConfig) -> RunManifest:
             config.revision,
             model_type,
             encoder_sha256(encoder),
+            int(encoder.config.num_attention_heads),
         )
         language_model = masked_lm_head(
             config.model, revision=config.revision, model_type=model_type

@@ -28,12 +28,15 @@ from pipeline.status import status_line
 from smp.architectures import pruned_matrices
 from smp.backbone import build_head, check_vocabulary, load_tokenizer, longest_input
 from smp.device import choose_device, choose_precision, device_name, refuse_sharding
+from smp.divergence import DivergenceWatch, chance_level
 from smp.examples import Examples, collate
 from smp.progress import TrainingProgress
+from smp.ranks import check_same_inputs
 from smp.run_files import local_path_or_hub_id, matrix_densities, overall_density, write_run
 from smp.schedules import CubicSchedules, total_steps
 from smp.scores import ScoredMatrices
 from smp.task import Task, evaluate, read_task, scorer, task_layout, tokenise_task
+from smp.trackers import check_trackers, place_tensorboard_logs
 from smp.trainer import MaskTrainer
 from smp.unfinished import last_checkpoint, open_unfinished
 
@@ -56,6 +59,7 @@ def train(config: TrainConfig) -> RunManifest:
     """
     config = config.resolved()
     refuse_sharding()
+    check_trackers(config.report_to)
     device = choose_device(config.device)
     precision = choose_precision(config.precision, device)
     with status_line("reading the data") as status:
@@ -106,9 +110,11 @@ def train(config: TrainConfig) -> RunManifest:
                 precision,
                 partial_run,
             )
+            check_same_inputs({**to_json(config), **inputs}, trainer.args.device)
         checkpoint = last_checkpoint(partial_run) if config.resume else None
         trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
         trainer.update_masks()
+        trainer.check_masks()
         trainer.accelerator.unwrap_model(trainer.model, keep_fp32_wrapper=False)
         with status_line("scoring the validation data"):
             metrics = evaluate(
@@ -127,6 +133,7 @@ def train(config: TrainConfig) -> RunManifest:
                 config.revision,
                 encoder.config.model_type,
                 base_sha256,
+                int(encoder.config.num_attention_heads),
             ),
             task=task_layout(task, max_length),
             head=layout,
@@ -192,7 +199,12 @@ def _trainer(
         label_names=["labels"],
         logging_steps=10,
         save_total_limit=2,
+        logging_nan_inf_filter=False,
         report_to=list(config.report_to) or "none",
+        run_name=config.output_dir.name,
+        # Each process computes its masks from the scores, which are the same in all.
+        ddp_broadcast_buffers=False,
+        ddp_find_unused_parameters=config.trains_weights,
         disable_tqdm=True,
     )
     # Several GPUs in one process would be DataParallel, which copies no masks: torchrun instead.
@@ -214,6 +226,12 @@ def _trainer(
             density_steps=config.density_steps,
             pruned_weights=scored.size,
         )
+    watch = DivergenceWatch(
+        task.metric,
+        chance_level(task.kind, task.metric, validation_examples.targets),
+        [item.scores for item in scored.parametrizations] if scored is not None else [],
+        schedules,
+    )
     trainer = MaskTrainer(
         classifier,
         scored,
@@ -224,10 +242,11 @@ def _trainer(
         eval_dataset=validation_examples,
         data_collator=partial(collate, pad_token_id=pad_token_id),
         compute_metrics=scorer(task),
-        callbacks=[TrainingProgress(task.metric)],
+        callbacks=[TrainingProgress(task.metric), watch],
     )
     for callback in (PrinterCallback, ProgressCallback):
         trainer.remove_callback(callback)
+    place_tensorboard_logs(trainer, config.output_dir)
     return trainer
 
 

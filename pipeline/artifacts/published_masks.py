@@ -1,4 +1,4 @@
-"""Masks in the layout of the files that SMP's authors published: the bits of a BERT, and nothing else.
+"""Masks in the layout of the files that SMP's authors published: bits, and nothing else.
 
 One uint8 array in a .npy file: ``numpy.packbits`` over the masks of all pruned matrices, each
 row-major as ``[out_features, in_features]``, in the order of the names
