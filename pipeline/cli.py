@@ -275,7 +275,12 @@ def _is_done(config: Any) -> bool:
     return done
 
 
-@app.command(cls=Command, epilog="smp-pipeline info runs/reviews")
+@app.command(
+    cls=Command,
+    epilog="""\
+smp-pipeline info runs/reviews
+smp-pipeline info runs/reviews --heat-map reviews.png""",
+)
 @with_common_flags
 def info(
     json: bool,
@@ -291,10 +296,21 @@ def info(
             rich_help_panel="Options",
         ),
     ] = False,
+    heat_map: Annotated[
+        str | None,
+        typer.Option(
+            "--heat-map",
+            help="Draw the densities of a run's or model's matrices into a .png or .svg file.",
+            metavar="FILE",
+            rich_help_panel="Options",
+        ),
+    ] = None,
 ) -> None:
     """Say what a run directory, a model directory or a bench.json holds."""
     from pipeline.info import describe, describe_native, print_description
 
+    if native and heat_map is not None:
+        raise ConfigurationError("--heat-map needs PATH, the run or model to draw")
     if native == (path is not None):
         raise ConfigurationError("info takes PATH or --native; give one of the two")
     if path is None:
@@ -302,6 +318,11 @@ def info(
         _print_json(library) if json else print(library["path"])
         return
     description = describe(Path(path))
+    if heat_map is not None:
+        from pipeline.heat_map import write_heat_map
+
+        write_heat_map(Path(heat_map), description)
+        print(f"wrote {heat_map}", file=sys.stderr)
     _print_json(description) if json else print_description(description)
 
 
