@@ -74,8 +74,8 @@ def _image(title: str, by_type: Mapping[str, Mapping[str, float]]) -> Any:
     draw.text((_MARGIN, 20), title, _INK, font, anchor="lm")
     draw.text((_LEFT - 8, _TOP - 12), "layer", _INK, font, anchor="rm")
     for column, layer in enumerate(layers):
-        middle = _LEFT + (column + 0.5) * _CELL
-        draw.text((middle, _TOP - 12), layer, _INK, font, anchor="mm")
+        at = (_LEFT + (column + 0.5) * _CELL, _TOP - 12)
+        draw.text(at, layer, _INK, font, anchor="mm")
     for line, (matrix_type, row) in enumerate(by_type.items()):
         top = _TOP + line * _ROW
         name = matrix_type.replace("_", " ")
@@ -87,6 +87,6 @@ def _image(title: str, by_type: Mapping[str, Mapping[str, float]]) -> Any:
             box = (left, top, left + _CELL - 2, top + _ROW - 2)
             draw.rectangle(box, fill=colour)
             ink = _PAPER if share > _STRONG else _INK
-            middle = (left + _CELL / 2 - 1, top + _ROW / 2 - 1)
-            draw.text(middle, f"{density:.3f}", ink, font, anchor="mm")
+            at = (left + _CELL / 2 - 1, top + _ROW / 2 - 1)
+            draw.text(at, f"{density:.3f}", ink, font, anchor="mm")
     return image

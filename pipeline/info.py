@@ -236,11 +236,11 @@ def _mask_rows(facts: Mapping[str, Any]) -> list[tuple[str, str]]:
         rows.append(("entropy bound", bound))
     if facts.get("heads"):
         empty = facts["empty_heads"]
-        count = sum(map(len, empty.values()))
         where = "; ".join(
             f"layer {at}: {', '.join(map(str, those))}" for at, those in empty.items()
         )
-        rows.append(("empty heads", f"{count} of {facts['heads']}{where and f' ({where})'}"))
+        count = f"{sum(map(len, empty.values())):,} of {facts['heads']:,}"
+        rows.append(("empty heads", f"{count}{where and f' ({where})'}"))
     if facts.get("neurons"):
         empty = facts["empty_neurons"]
         where = ", ".join(f"layer {at}: {count:,}" for at, count in empty.items())

@@ -14,6 +14,7 @@ from transformers import TrainerCallback
 
 from pipeline.errors import ConfigurationError
 from pipeline.intervals import share_estimate
+from smp.examples import Examples
 from smp.schedules import CubicSchedules
 
 __all__ = ["Chance", "DivergenceWatch", "chance_level", "saturated_share"]
@@ -42,7 +43,7 @@ class Chance:
     loss: float
 
 
-def chance_level(kind: str, metric: str, targets: Tensor) -> Chance | None:
+def chance_level(kind: str, metric: str, examples: Examples) -> Chance | None:
     """What is chance for a task; None where that is not known.
 
     For accuracy, the share of the most frequent class, up to the end of its 95 % score interval
@@ -52,16 +53,18 @@ def chance_level(kind: str, metric: str, targets: Tensor) -> Chance | None:
     Args:
         kind: ``classification`` or ``regression``; for other tasks chance is not known.
         metric: a name in :mod:`pipeline.metrics`.
-        targets: of the validation examples, int64 [examples] or float [examples].
+        examples: the validation data.
     """
+    if kind not in ("classification", "regression"):
+        return None
+    targets = examples.targets
     if kind == "classification":
-        counts = targets.unique(return_counts=True)[1]
+        counts = torch.bincount(targets)
+        counts = counts[counts > 0]
         shares = counts / len(targets)
         loss = float(-(shares * shares.log()).sum())
-    elif kind == "regression":
-        loss = float(targets.float().var(correction=0))
     else:
-        return None
+        loss = float(targets.float().var(correction=0))
     if metric == "accuracy":
         return Chance(share_estimate(int(counts.max()), len(targets)).high, loss)
     if metric in ("matthews", "pearson", "spearman"):

@@ -2,15 +2,24 @@
 
 import dataclasses
 import sys
+from typing import Any
 
 import torch
+from transformers import PreTrainedModel
 
 from pipeline import __version__
-from pipeline.artifacts.classifier import TextClassifier, encoder_sha256, load_encoder
+from pipeline.artifacts.classifier import Head, TextClassifier, encoder_sha256, load_encoder
 from pipeline.artifacts.files import sha256_file
 from pipeline.artifacts.manifest import to_json
 from pipeline.artifacts.published_masks import read_published_masks
-from pipeline.artifacts.run import BaseModel, DataFile, RunManifest
+from pipeline.artifacts.run import (
+    AnswerLayout,
+    BaseModel,
+    DataFile,
+    HeadLayout,
+    RunManifest,
+    TaskLayout,
+)
 from pipeline.config import ImportMasksConfig
 from pipeline.data import LabelledText, encode_labels, numeric_labels, read_labelled_text
 from pipeline.environment import package_versions
@@ -20,22 +29,25 @@ from pipeline.status import status_line
 from smp.architectures import pruned_matrices
 from smp.backbone import check_vocabulary, load_tokenizer, longest_input
 from smp.device import choose_device, device_name
-from smp.examples import tokenise
+from smp.examples import Examples, tokenise
 from smp.glue import GLUE
 from smp.heads import LABEL_WORDS, label_word_head, masked_lm_head
 from smp.run_files import local_path_or_hub_id, matrix_densities, overall_density, write_run
-from smp.task import Task, evaluate, task_layout
+from smp.task import Task, evaluate
 
 __all__ = ["import_masks"]
 
 _PACKAGES = ("torch", "transformers", "tokenizers", "numpy")
+# Of the rows that score the start and the end of an answer (SMP, appendix B).
+_ANSWER_WORDS = ("No", "Yes")
 
 
 def import_masks(config: ImportMasksConfig) -> RunManifest:
     """Write the run that masks from elsewhere make of a pretrained BERT.
 
     The head is the model's masked-language-model head, cut to the rows of the label words, and sees
-    the state at the mask token, or at the first one in a text without it: the paper's.
+    the state at the mask token, or at the first one in a text without it; for question answering
+    every state. That is the paper's.
 
     Returns:
         the run's manifest; its metrics are empty without a validation file.
@@ -55,7 +67,6 @@ def import_masks(config: ImportMasksConfig) -> RunManifest:
             )
         matrices = pruned_matrices(encoder, model_type)
         shapes = {matrix.name: tuple(matrix.module.weight.shape) for matrix in matrices}
-        status.update("reading the masks")
         masks = read_published_masks(config.masks, shapes)
         tokenizer = load_tokenizer(config.model, revision=config.revision)
         check_vocabulary(config.model, tokenizer, encoder)
@@ -66,77 +77,91 @@ def import_masks(config: ImportMasksConfig) -> RunManifest:
             encoder_sha256(encoder),
             int(encoder.config.num_attention_heads),
         )
-        language_model = masked_lm_head(
-            config.model, revision=config.revision, model_type=model_type
-        )
-        if language_model is None or tokenizer.mask_token_id is None:
-            raise ModelError(
-                f"--model {config.model}: it has no masked-language-model head, whose rows score "
-                "the classes; give the whole pretrained checkpoint"
-            )
-        head, layout = label_word_head(
-            language_model,
-            tokenizer,
-            words,
-            pooling="mask",
-            hidden_size=int(encoder.config.hidden_size),
-        )
-        classifier = TextClassifier(encoder, head, layout)
+        head, head_layout = _head(config, encoder, tokenizer, words)
+        classifier = TextClassifier(encoder, head, head_layout)
         with torch.no_grad():
             for matrix in matrices:
                 matrix.module.weight.mul_(torch.from_numpy(masks[matrix.name]))
-        max_length = min(config.max_length, longest_input(encoder))
-        data, task = _task(config, labels)
+        layout = _layout(config, labels, encoder)
         metrics: dict[str, float] = {}
-        truncated = 0
+        validation = DataFile("none", None, rows=0, truncated=0)
         if config.validation_file is not None:
             status.update("scoring the validation data")
-            targets: list[int] | list[float] = (
-                encode_labels(data, labels, flag="--validation-file")
-                if labels
-                else numeric_labels(data, flag="--validation-file")
+            data = _validation_texts(config, layout)
+            layout = dataclasses.replace(
+                layout,
+                text_column=data.text_column,
+                text_pair_column=data.text_pair_column,
+                label_column=data.label_column,
             )
-            examples = tokenise(data, targets, tokenizer, max_length)
-            truncated = examples.truncated
-            classifier.to(device)
-            metrics = evaluate(classifier, examples, task, tokenizer.pad_token_id, device)
-    masks_sha256 = sha256_file(config.masks)
-    masks_source = str(config.masks.resolve())
+            examples = _tokenise(data, layout, tokenizer)
+            task = Task(data, data, layout.kind, labels, layout.metric)
+            metrics = evaluate(
+                classifier.to(device), examples, task, tokenizer.pad_token_id, device
+            )
+            validation = DataFile(
+                str(config.validation_file.resolve()),
+                sha256_file(config.validation_file),
+                rows=len(data),
+                truncated=examples.truncated,
+            )
+    source = DataFile(str(config.masks.resolve()), sha256_file(config.masks), rows=0, truncated=0)
     manifest = RunManifest(
         smp_pipeline_version=__version__,
         method=config.method,
         density=overall_density(masks),
         base_model=base,
-        task=task_layout(task, max_length),
-        head=layout,
-        train_data=DataFile(masks_source, masks_sha256, rows=0, truncated=0),
-        validation_data=DataFile(
-            data.source,
-            None if config.validation_file is None else sha256_file(config.validation_file),
-            rows=len(data),
-            truncated=truncated,
-        ),
+        task=layout,
+        head=head_layout,
+        train_data=source,
+        validation_data=validation,
         masks_sha256=None,
         head_sha256="",
         weights_sha256=None,
         matrices=matrix_densities(matrices, masks),
         metrics=metrics,
-        settings={field.name: getattr(config, field.name) for field in dataclasses.fields(config)},
+        settings=to_json(config),
         versions=package_versions(_PACKAGES),
         hardware={**to_json(describe_machine()), "device": device_name(device)},
-        training={"imported_from": masks_source},
+        training={"imported_from": source.source},
     )
     manifest = write_run(config.output_dir, manifest, classifier, tokenizer, masks)
-    pairs = zip(labels or ("the number",), words, strict=True)
-    rows = ", ".join(f"{word} scores {label}" for label, word in pairs)
+    pairs = zip(_outputs(config, labels), words, strict=True)
+    rows = ", ".join(f"{word} scores {output}" for output, word in pairs)
     print(f"label words: {rows}", file=sys.stderr)
     return manifest
 
 
+def _head(
+    config: ImportMasksConfig, encoder: PreTrainedModel, tokenizer: Any, words: tuple[str, ...]
+) -> tuple[Head, HeadLayout]:
+    """The paper's head.
+
+    Raises:
+        ConfigurationError: a word is not one token.
+        ModelError: the checkpoint has no masked-language-model head.
+    """
+    language_model = masked_lm_head(config.model, revision=config.revision, model_type="bert")
+    if language_model is None or tokenizer.mask_token_id is None:
+        raise ModelError(
+            f"--model {config.model}: it has no masked-language-model head, whose rows score "
+            "the classes; give the whole pretrained checkpoint"
+        )
+    return label_word_head(
+        language_model,
+        tokenizer,
+        words,
+        pooling="tokens" if config.task == "squad" else "mask",
+        hidden_size=int(encoder.config.hidden_size),
+    )
+
+
 def _labels_and_words(config: ImportMasksConfig) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """Label names in the order of the logits, none for regression, and the word of each."""
+    """Label names in the order of the logits, none for other tasks, and the word of each logit."""
     if config.task is None:
         labels, usual = config.labels, None
+    elif config.task == "squad":
+        labels, usual = (), _ANSWER_WORDS
     else:
         # In the order that training gives the same labels.
         by_label = LABEL_WORDS[config.task]
@@ -150,33 +175,73 @@ def _labels_and_words(config: ImportMasksConfig) -> tuple[tuple[str, ...], tuple
                 f"{' '.join(usual)}"
             )
     words = config.label_words or usual or ()
-    if len(words) != (len(labels) or 1):
+    outputs = _outputs(config, labels)
+    if len(words) != len(outputs):
         raise ConfigurationError(
-            f"--label-words: expected {len(labels) or 1} words for "
-            f"{', '.join(labels) or 'one number'}, got {len(words)}"
+            f"--label-words: expected {len(outputs)} words for {', '.join(outputs)}, "
+            f"got {len(words)}"
         )
     return labels, words
 
 
-def _task(config: ImportMasksConfig, labels: tuple[str, ...]) -> tuple[LabelledText, Task]:
-    """The validation texts, none of them without a file, and what is to be predicted."""
-    row = GLUE[config.task] if config.task is not None else None
-    columns = {
-        "text_column": config.text_column or (row.text_column if row else None),
-        "text_pair_column": config.text_pair_column or (row.text_pair_column if row else None),
-        "label_column": config.label_column,
-    }
-    if config.validation_file is not None:
-        data = read_labelled_text(config.validation_file, flag="--validation-file", **columns)
-    else:
-        data = LabelledText(
-            source="none",
-            texts=(),
-            pairs=None,
-            labels=(),
-            text_column=columns["text_column"] or "text",
-            text_pair_column=columns["text_pair_column"],
-            label_column=columns["label_column"] or "label",
+def _outputs(config: ImportMasksConfig, labels: tuple[str, ...]) -> tuple[str, ...]:
+    """What each logit is of, for people."""
+    return labels or (("the start", "the end") if config.task == "squad" else ("the number",))
+
+
+def _layout(
+    config: ImportMasksConfig, labels: tuple[str, ...], encoder: PreTrainedModel
+) -> TaskLayout:
+    """What the model predicts, and from which columns if the validation file does not say."""
+    usual = 384 if config.task == "squad" else 128
+    layout = TaskLayout(
+        kind="classification",
+        labels=labels,
+        text_column=config.text_column or "text",
+        text_pair_column=config.text_pair_column,
+        label_column=config.label_column or "label",
+        max_length=min(config.max_length or usual, longest_input(encoder)),
+        metric="accuracy",
+    )
+    if config.task == "squad":
+        return dataclasses.replace(
+            layout,
+            kind="question-answering",
+            text_column=config.text_column or "question",
+            text_pair_column=config.text_pair_column or "context",
+            label_column=config.label_column or "answers",
+            metric="squad_f1",
+            answers=AnswerLayout(stride=128, max_answer_length=30, n_best=20, no_answer=False),
         )
-    kind = row.kind if row else "classification"
-    return data, Task(data, data, kind, labels, row.metric if row else "accuracy")
+    if config.task is not None:
+        row = GLUE[config.task]
+        return dataclasses.replace(
+            layout,
+            kind=row.kind,
+            text_column=config.text_column or row.text_column,
+            text_pair_column=config.text_pair_column or row.text_pair_column,
+            metric=row.metric,
+        )
+    return layout
+
+
+def _validation_texts(config: ImportMasksConfig, layout: TaskLayout) -> LabelledText:
+    assert config.validation_file is not None
+    by_task = config.task is not None
+    return read_labelled_text(
+        config.validation_file,
+        flag="--validation-file",
+        text_column=layout.text_column if by_task else config.text_column,
+        text_pair_column=layout.text_pair_column if by_task else config.text_pair_column,
+        label_column=config.label_column,
+    )
+
+
+def _tokenise(data: LabelledText, layout: TaskLayout, tokenizer: Any) -> Examples:
+    flag = "--validation-file"
+    targets: list[int] | list[float]
+    if layout.labels:
+        targets = encode_labels(data, layout.labels, flag=flag)
+    else:
+        targets = numeric_labels(data, flag=flag)
+    return tokenise(data, targets, tokenizer, layout.max_length)

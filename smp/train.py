@@ -228,7 +228,7 @@ def _trainer(
         )
     watch = DivergenceWatch(
         task.metric,
-        chance_level(task.kind, task.metric, validation_examples.targets),
+        chance_level(task.kind, task.metric, validation_examples),
         [item.scores for item in scored.parametrizations] if scored is not None else [],
         schedules,
     )

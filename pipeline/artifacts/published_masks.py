@@ -74,7 +74,7 @@ def read_published_masks(
             f"{path}: expected {expected:,} bytes of masks for the {weights:,} pruned weights of "
             f"this model, got {packed.size:,}; give --model the model that the masks belong to"
         )
-    bits = np.unpackbits(packed, count=weights).view(np.bool_)
+    bits = np.unpackbits(packed.astype(np.uint8, copy=False), count=weights).view(np.bool_)
     ends = np.cumsum(list(sizes.values()))
     pieces = np.split(bits, ends[:-1])
     return {name: piece.reshape(shapes[name]) for name, piece in zip(sizes, pieces, strict=True)}

@@ -8,7 +8,9 @@ from pipeline.config.fields import check_bounds, check_output_directory, option
 from pipeline.config.train import GLUE_TASKS
 from pipeline.errors import ConfigurationError
 
-__all__ = ["ExportMasksConfig", "ImportMasksConfig"]
+__all__ = ["MASK_TASKS", "ExportMasksConfig", "ImportMasksConfig"]
+
+MASK_TASKS = (*GLUE_TASKS, "squad")
 
 _DATA = "Data"
 
@@ -25,8 +27,8 @@ class ImportMasksConfig:
     revision: str | None = option(None, help="Hub revision of the model; the newest if not given.")
     task: str | None = option(
         None,
-        help="A GLUE task, for its labels, columns and metric, in place of --labels: "
-        f"{', '.join(GLUE_TASKS)}.",
+        help="A task of the paper, for its labels, columns and metric, in place of --labels: "
+        f"{', '.join(MASK_TASKS)}.",
     )
     labels: tuple[str, ...] = option((), help="The label names, in the order of the logits.")
     label_words: tuple[str, ...] = option(
@@ -51,9 +53,10 @@ class ImportMasksConfig:
     label_column: str | None = option(
         None, help="Column of the label; label if not given.", group=_DATA
     )
-    max_length: int = option(
-        128,
-        help="Tokens after which a text is cut, special tokens included.",
+    max_length: int | None = option(
+        None,
+        help="Tokens after which a text is cut, special tokens included; 384 for squad and 128 for "
+        "the other tasks if not given.",
         minimum=4,
         group=_DATA,
     )
@@ -66,9 +69,14 @@ class ImportMasksConfig:
         check_output_directory(self.output_dir)
         if (self.task is None) == (not self.labels):
             raise ConfigurationError("give --task or --labels, one of the two")
-        if self.task is not None and self.task not in GLUE_TASKS:
+        if self.task is not None and self.task not in MASK_TASKS:
             raise ConfigurationError(
-                f"--task must be one of {', '.join(GLUE_TASKS)}, got {self.task!r}"
+                f"--task must be one of {', '.join(MASK_TASKS)}, got {self.task!r}"
+            )
+        if self.task == "squad" and self.validation_file is not None:
+            raise ConfigurationError(
+                "--validation-file scores texts with labels, not questions; leave it away and "
+                "measure the exported model with `smp-pipeline bench`"
             )
         if self.labels and (len(self.labels) < 2 or len(set(self.labels)) < len(self.labels)):
             raise ConfigurationError("--labels: give two or more that differ from each other")

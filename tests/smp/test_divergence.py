@@ -10,6 +10,7 @@ import torch
 from pipeline.config import TrainConfig
 from pipeline.errors import ConfigurationError
 from smp.divergence import Chance, DivergenceWatch, chance_level, saturated_share
+from smp.examples import Examples
 from smp.schedules import CubicSchedules
 from smp.train import train
 from smp.unfinished import unfinished_directory
@@ -24,6 +25,10 @@ def state_at(step, *, steps=100, earlier=(), first=True):
     )
 
 
+def examples_of(targets):
+    return Examples({"input_ids": [[1]] * len(targets)}, targets, truncated=0)
+
+
 def watch_of(chance=CHANCE, scores=(), schedules=None):
     return DivergenceWatch("accuracy", chance, scores, schedules)
 
@@ -36,25 +41,25 @@ def judged(watch, state, score, loss, capsys):
 
 def test_chance_is_the_largest_class_and_what_is_not_told_from_it():
     targets = torch.tensor([0] * 30 + [1] * 70)
-    chance = chance_level("classification", "accuracy", targets)
+    chance = chance_level("classification", "accuracy", examples_of(targets))
     # Wilson's interval of 70 of 100 ends at 0.7810.
     assert chance.score == pytest.approx(0.7810, abs=1e-4)
     assert chance.loss == pytest.approx(-0.3 * math.log(0.3) - 0.7 * math.log(0.7))
-    three = chance_level("classification", "accuracy", torch.arange(99) % 3)
+    three = chance_level("classification", "accuracy", examples_of(torch.arange(99) % 3))
     assert three.loss == pytest.approx(math.log(3))
 
 
 def test_chance_of_correlations_is_zero_and_shrinks_with_the_examples():
     targets = torch.tensor([0.0, 1.0, 2.0, 3.0] * 25)
-    chance = chance_level("regression", "pearson", targets)
+    chance = chance_level("regression", "pearson", examples_of(targets))
     assert chance.score == pytest.approx(0.196, abs=1e-3)
     assert chance.loss == pytest.approx(1.25)
 
 
 def test_where_chance_is_not_known_nothing_is_said(capsys):
     targets = torch.tensor([0, 1] * 10)
-    assert chance_level("classification", "f1", targets) is None
-    assert chance_level("question-answering", "f1", targets) is None
+    assert chance_level("classification", "f1", examples_of(targets)) is None
+    assert chance_level("question-answering", "f1", object()) is None
     assert judged(watch_of(chance=None), state_at(50), 0.0, 9.0, capsys) == ""
 
 

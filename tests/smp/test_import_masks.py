@@ -140,6 +140,18 @@ def test_a_task_of_the_paper_brings_its_labels_words_and_columns(config):
     assert (manifest.head.outputs, manifest.task.metric) == (1, "pearson")
 
 
+def test_masks_for_questions_have_a_head_that_sees_every_token(config):
+    manifest = import_masks(
+        replace(config, labels=(), label_words=(), task="squad", validation_file=None)
+    )
+    assert read_run(config.output_dir) == manifest
+    assert (manifest.head.pooling, manifest.head.label_words) == ("tokens", ("No", "Yes"))
+    assert manifest.task.kind == "question-answering"
+    assert (manifest.task.text_column, manifest.task.text_pair_column) == ("question", "context")
+    assert manifest.task.answers.stride == 128
+    assert manifest.task.max_length == 64  # of 384, what the model takes
+
+
 def test_the_words_are_as_many_as_the_labels(config):
     with pytest.raises(ConfigurationError, match="--label-words: expected 2 words for 0, 1, got 3"):
         import_masks(replace(config, label_words=("yes", "no", "fine")))

@@ -13,7 +13,8 @@ from pipeline.errors import ConfigurationError
     [
         ({}, "give --task or --labels"),
         ({"task": "mnli", "labels": ("a", "b")}, "give --task or --labels"),
-        ({"task": "squad"}, "--task must be one of cola, .* got 'squad'"),
+        ({"task": "snli"}, "--task must be one of cola, .* squad, got 'snli'"),
+        ({"task": "squad", "validation_file": Path("v.csv")}, "--validation-file scores texts"),
         ({"labels": ("a",)}, "--labels: give two or more"),
         ({"labels": ("a", "a")}, "--labels: give two or more that differ"),
         ({"labels": ("a", "b")}, "--label-words is needed beside --labels"),
