@@ -74,8 +74,8 @@ def _image(title: str, by_type: Mapping[str, Mapping[str, float]]) -> Any:
     draw.text((_MARGIN, 20), title, _INK, font, anchor="lm")
     draw.text((_LEFT - 8, _TOP - 12), "layer", _INK, font, anchor="rm")
     for column, layer in enumerate(layers):
-        at = (_LEFT + (column + 0.5) * _CELL, _TOP - 12)
-        draw.text(at, layer, _INK, font, anchor="mm")
+        middle = _LEFT + (column + 0.5) * _CELL
+        draw.text((middle, _TOP - 12), layer, _INK, font, anchor="mm")
     for line, (matrix_type, row) in enumerate(by_type.items()):
         top = _TOP + line * _ROW
         name = matrix_type.replace("_", " ")

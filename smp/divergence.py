@@ -88,6 +88,7 @@ class DivergenceWatch(TrainerCallback):
         chance: what is chance for it, None where that is not known.
         scores: the trained scores, none for methods without.
         schedules: the run's density, None for methods that do not prune.
+        regularised: whether the sigmoid of the scores is part of the method.
     """
 
     def __init__(
@@ -96,11 +97,14 @@ class DivergenceWatch(TrainerCallback):
         chance: Chance | None,
         scores: Iterable[Tensor],
         schedules: CubicSchedules | None,
+        *,
+        regularised: bool = True,
     ) -> None:
         self.metric = metric
         self.chance = chance
         self.scores = list(scores)
         self.schedules = schedules
+        self.regularised = regularised
         self.given: set[str] = set()
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
@@ -134,7 +138,7 @@ class DivergenceWatch(TrainerCallback):
         self, args: Any, state: Any, control: Any, metrics: dict[str, Any] | None = None, **kw: Any
     ) -> None:
         """Warn of saturated scores and of a validation score at chance."""
-        share = saturated_share(self.scores)
+        share = saturated_share(self.scores) if self.regularised else 0.0
         if share > _SATURATED_SHARE:
             self._warn(
                 state,

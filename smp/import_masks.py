@@ -158,11 +158,11 @@ def _head(
 
 def _labels_and_words(config: ImportMasksConfig) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """Label names in the order of the logits, none for other tasks, and the word of each logit."""
-    if config.task is None:
-        labels, usual = config.labels, None
-    elif config.task == "squad":
-        labels, usual = (), _ANSWER_WORDS
-    else:
+    labels: tuple[str, ...] = config.labels
+    usual: tuple[str, ...] = ()
+    if config.task == "squad":
+        usual = _ANSWER_WORDS
+    elif config.task is not None:
         # In the order that training gives the same labels.
         by_label = LABEL_WORDS[config.task]
         regression = GLUE[config.task].kind == "regression"
@@ -174,7 +174,7 @@ def _labels_and_words(config: ImportMasksConfig) -> tuple[tuple[str, ...], tuple
                 "the published files have Yes Maybe No, the paper (and a run of ours) "
                 f"{' '.join(usual)}"
             )
-    words = config.label_words or usual or ()
+    words = config.label_words or usual
     outputs = _outputs(config, labels)
     if len(words) != len(outputs):
         raise ConfigurationError(

@@ -81,7 +81,9 @@ class TrainingProgress(TrainerCallback):
         if self.bar is not None and "loss" in logs:
             self.note = f"loss {logs.get('task_loss', logs['loss']):.3f}"
             if "density" in logs:
-                self.note += f"  density {logs['density']:.3f}  lambda {logs['lambda']:.3g}"
+                self.note += f"  density {logs['density']:.3f}"
+            if "lambda" in logs:
+                self.note += f"  lambda {logs['lambda']:.3g}"
             self.bar.update(self.task, note=self.note)
         score = logs.get(f"eval_{self.metric}")
         if score is not None:

@@ -229,8 +229,9 @@ def _trainer(
     watch = DivergenceWatch(
         task.metric,
         chance_level(task.kind, task.metric, validation_examples),
-        [item.scores for item in scored.parametrizations] if scored is not None else [],
+        [p for name, p in classifier.named_parameters() if name.endswith(".scores")],
         schedules,
+        regularised=not config.trains_weights,
     )
     trainer = MaskTrainer(
         classifier,

@@ -99,6 +99,12 @@ def test_saturated_scores_are_warned_of_once(capsys):
     assert judged(watch, state_at(20), 0.9, 0.1, capsys) == ""
 
 
+def test_scores_that_pass_no_sigmoid_may_be_as_large_as_they_like(capsys):
+    scores = [torch.full((2, 2), 9.0)]
+    watch = DivergenceWatch("accuracy", CHANCE, scores, None, regularised=False)
+    assert judged(watch, state_at(10), 0.9, 0.1, capsys) == ""
+
+
 @pytest.mark.parametrize(("reached", "warned"), [(91, True), (100, True), (90, False), (0, False)])
 def test_a_density_that_falls_until_the_end_is_warned_of(capsys, reached, warned):
     schedules = CubicSchedules(0.1, reached, lambda_=1.0, total_steps=100)
