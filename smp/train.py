@@ -28,6 +28,7 @@ from pipeline.task_files import TaskData
 from smp.architectures import pruned_matrices
 from smp.backbone import build_head, check_vocabulary, load_tokenizer, longest_input
 from smp.device import choose_device, choose_precision, device_name, refuse_sharding
+from smp.divergence import DivergenceWatch, chance_level
 from smp.examples import Examples, collate
 from smp.gradient_checkpointing import enable_gradient_checkpointing
 from smp.losses import task_loss
@@ -35,6 +36,7 @@ from smp.methods import pruning_method
 from smp.mismatched import evaluate_mismatched
 from smp.patterns import check_shapes
 from smp.progress import TrainingProgress
+from smp.ranks import check_same_inputs
 from smp.run_files import local_path_or_hub_id, matrix_densities, overall_density, write_run
 from smp.schedules import CubicSchedules, total_steps
 from smp.score_starts import starting_scores
@@ -42,6 +44,7 @@ from smp.scores import ScoredMatrices
 from smp.scoring import evaluate, scorer
 from smp.task import Task, longest_text, read_task, task_layout, tokenise_task
 from smp.teacher import learn_from, open_teacher
+from smp.trackers import check_trackers, place_tensorboard_logs
 from smp.trainer import MaskTrainer
 from smp.unfinished import last_checkpoint, open_unfinished
 
@@ -64,6 +67,7 @@ def train(config: TrainConfig) -> RunManifest:
     """
     config = config.resolved()
     refuse_sharding()
+    check_trackers(config.report_to)
     device = choose_device(config.device)
     precision = choose_precision(config.precision, device)
     with status_line("reading the data") as status:
@@ -124,11 +128,13 @@ def train(config: TrainConfig) -> RunManifest:
                 precision,
                 partial_run,
             )
+            check_same_inputs({**to_json(config), **inputs}, trainer.args.device)
         if teacher is not None:
             learn_from(teacher, trainer, config, task, partial_run)
         checkpoint = last_checkpoint(partial_run) if config.resume else None
         trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
         trainer.update_masks()
+        trainer.check_masks()
         trainer.accelerator.unwrap_model(trainer.model, keep_fp32_wrapper=False)
         with status_line("scoring the validation data"):
             metrics = evaluate(
@@ -148,6 +154,7 @@ def train(config: TrainConfig) -> RunManifest:
                 config.revision,
                 encoder.config.model_type,
                 base_sha256,
+                int(encoder.config.num_attention_heads),
             ),
             task=task_layout(task, max_length, metrics),
             head=layout,
@@ -214,7 +221,12 @@ def _trainer(
         label_names=["labels"],
         logging_steps=10,
         save_total_limit=2,
+        logging_nan_inf_filter=False,
         report_to=list(config.report_to) or "none",
+        run_name=config.output_dir.name,
+        # Each process computes its masks from the scores, which are the same in all.
+        ddp_broadcast_buffers=False,
+        ddp_find_unused_parameters=config.trains_weights,
         disable_tqdm=True,
     )
     # Several GPUs in one process would be DataParallel, which copies no masks: torchrun instead.
@@ -238,6 +250,13 @@ def _trainer(
         )
         if schedules.density_steps == 0 and not config.learns_scores:
             scored.fix_masks(config.density)
+    watch = DivergenceWatch(
+        task.metric,
+        chance_level(task.kind, task.metric, validation_examples),
+        [p for name, p in classifier.named_parameters() if name.endswith(".scores")],
+        schedules,
+        regularised=scored is not None and scored.method.regularised,
+    )
     trainer = MaskTrainer(
         classifier,
         scored,
@@ -248,11 +267,12 @@ def _trainer(
         eval_dataset=validation_examples,
         data_collator=partial(collate, pad_token_id=pad_token_id),
         compute_metrics=scorer(task, validation_examples),
-        callbacks=[TrainingProgress(task.metric)],
+        callbacks=[TrainingProgress(task.metric), watch],
         weight_learning_rate=config.weight_learning_rate if config.learns_scores else None,
     )
     for callback in (PrinterCallback, ProgressCallback):
         trainer.remove_callback(callback)
+    place_tensorboard_logs(trainer, config.output_dir)
     return trainer
 
 

@@ -75,12 +75,14 @@ class BaseModel:
         model_type: the configuration's ``model_type``, for instance ``bert``.
         sha256: hash over names, dtypes, shapes and bytes of the encoder's weights
             (:func:`pipeline.artifacts.classifier.encoder_sha256`).
+        attention_heads: heads of an encoder layer, None in runs that do not say.
     """
 
     id: str
     revision: str | None
     model_type: str
     sha256: str
+    attention_heads: int | None = None
 
 
 @dataclass(frozen=True)

@@ -17,6 +17,7 @@ from pipeline.artifacts.run import read_run
 from pipeline.cli import app
 
 COMMANDS = ["train", "export", "bench", "report", "check", "serve", "run", "info"]
+COMMANDS = [*COMMANDS, "import-masks", "export-masks"]
 TEXTS = "text,label\na good film,1\na bad film,0\n"
 
 
@@ -434,7 +435,8 @@ def test_ctrl_c_in_training_keeps_checkpoints_and_leaves_no_run(
 
 
 def test_the_commands_are_those_of_the_documentation():
-    names = [info.name or info.callback.__name__ for info in app.registered_commands]
+    commands = app.registered_commands
+    names = [info.name or info.callback.__name__.replace("_", "-") for info in commands]
     assert names == COMMANDS
 
 
