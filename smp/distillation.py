@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from pipeline.artifacts.run import TaskKind
+from smp.losses import NO_TARGET
 
 __all__ = [
     "TEACHER_LOGITS",
@@ -18,7 +19,6 @@ __all__ = [
 ]
 
 TEACHER_LOGITS = "teacher_logits"
-IGNORED_LABEL = -100
 
 
 def distillation_loss(
@@ -110,7 +110,7 @@ class Distillation:
             student,
             teacher,
             temperature=self.temperature,
-            positions=targets.ne(IGNORED_LABEL) if labelled else mask.bool(),
+            positions=targets.ne(NO_TARGET) if labelled else mask.bool(),
         )
         return (1.0 - self.weight) * loss + self.weight * term
 

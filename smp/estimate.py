@@ -92,8 +92,8 @@ def estimate(config: TrainConfig) -> TrainingEstimate:
     examples, tokens = _examples(task.train, longest, config.stride)
     steps = total_steps(config, examples)
     training = steps * batch * tokens
-    evaluating = config.evaluations * _examples(task.validation, longest, config.stride)[0]
-    evaluating = evaluating * tokens / 3
+    validation_examples, _ = _examples(task.validation, longest, config.stride)
+    evaluating = config.evaluations * validation_examples * tokens / 3
     live = config.teacher is not None and config.teacher_logits == "on-the-fly"
     teaching = 0.0
     if config.teacher is not None:  # forward passes of a model that is taken to be as large

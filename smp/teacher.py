@@ -156,6 +156,16 @@ def read_teacher(directory: Path, student: Task) -> RunManifest:
             f"--teacher {directory}: was trained on {texts[0]} an example, this run has "
             f"{texts[1]}; give a teacher of the same task"
         )
+    if teacher.answers and student.answers:
+        says = [
+            "some without" if a.no_answer else "all with"
+            for a in (teacher.answers, student.answers)
+        ]
+        if says[0] != says[1]:
+            raise ConfigurationError(
+                f"--teacher {directory}: was trained on questions {says[0]} an answer, this run's "
+                f"are {says[1]}; give a teacher of the same task"
+            )
     return run
 
 

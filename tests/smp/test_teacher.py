@@ -23,7 +23,7 @@ from smp.teacher import Teacher, _cached_logits, open_teacher
 from smp.train import train
 from smp.trainer import MaskTrainer
 from smp.unfinished import unfinished_directory
-from tests.conftest import write_reviews
+from tests.conftest import write_questions, write_reviews
 from tests.export.conftest import make_run
 
 __all__ = ["make_run"]
@@ -278,3 +278,53 @@ def test_a_broken_cache_is_refused(config, make_run, reviews, tmp_path):
     path.write_bytes(path.read_bytes()[:-8])
     with pytest.raises(ArtifactError, match="is truncated or corrupt; remove it"):
         _cached_logits(teacher, examples, tmp_path, CPU)
+
+
+@pytest.mark.parametrize("kind", ["question", "tagging"])
+def test_answers_for_every_token_are_learned_cached_and_live_alike(
+    request, word_bert, tmp_path, kind
+):
+    teacher = request.getfixturevalue(f"{kind}_run")
+    files = request.getfixturevalue({"question": "questions", "tagging": "tagged_words"}[kind])
+    config = TrainConfig(
+        model=str(word_bert),
+        output_dir=tmp_path / "alone",
+        train_file=files[0],
+        validation_file=files[1],
+        density=0.5,
+        steps=6,
+        batch_size=16,
+        max_length=32,
+        stride=8,
+        evaluations=1,
+        precision="fp32",
+        device="cpu",
+    )
+    masks = {}
+    train(config)
+    masks["alone"] = read_masks(config.output_dir / "masks.safetensors")
+    for logits in ("cached", "on-the-fly"):
+        output = tmp_path / logits
+        taught = dataclasses.replace(config, output_dir=output, teacher=teacher)
+        train(dataclasses.replace(taught, teacher_logits=logits, teacher_weight=1.0))
+        masks[logits] = read_masks(output / "masks.safetensors")
+
+    def difference(one, other):
+        return sum(np.count_nonzero(masks[one][name] != masks[other][name]) for name in masks[one])
+
+    assert difference("cached", "on-the-fly") < 0.1 * difference("cached", "alone")
+
+
+def test_a_teacher_that_always_answers_is_refused_where_questions_may_have_no_answer(
+    word_bert, question_run, tmp_path
+):
+    config = TrainConfig(
+        model=str(word_bert),
+        output_dir=tmp_path / "run",
+        train_file=write_questions(tmp_path / "t.json", 12, seed=1, no_answer=True),
+        validation_file=write_questions(tmp_path / "v.json", 12, seed=2, no_answer=True),
+        density=0.5,
+        teacher=question_run,
+    )
+    with pytest.raises(ConfigurationError, match="all with an answer, this run's are some without"):
+        train(config)
