@@ -193,6 +193,9 @@ def _rows(facts: Mapping[str, Any]) -> list[tuple[str, str]]:
             f"imported from {imported}" if imported else f"{facts['training'].get('steps')} steps"
         )
         rows.append(("training", trained))
+        teacher = facts["training"].get("teacher")
+        if isinstance(teacher, Mapping):
+            rows.append(("teacher", str(teacher.get("id"))))
         rows += _mask_rows(facts)
         for name, value in facts["metrics"].items():
             rows.append((f"validation {name}", "nan" if value is None else f"{value:.4f}"))

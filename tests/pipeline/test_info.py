@@ -33,6 +33,17 @@ def test_a_run_directory(tiny_run, capsys):
     assert "attention" in out
 
 
+def test_a_taught_run_names_its_teacher(tiny_run, tmp_path, capsys):
+    run = shutil.copytree(tiny_run, tmp_path / "run")
+    manifest = json.loads((run / "manifest.json").read_text())
+    manifest["training"]["teacher"] = {"id": "/runs/large", "sha256": "0"}
+    (run / "manifest.json").write_text(json.dumps(manifest))
+    print_description(describe(run))
+    out = capsys.readouterr().out
+    assert "teacher" in out
+    assert "/runs/large" in out
+
+
 def test_the_masks_of_a_run_and_what_they_leave_empty(tiny_run, tmp_path, capsys):
     facts = json.loads(json.dumps(describe(tiny_run)))
     assert facts["masks_bytes"] == (tiny_run / "masks.safetensors").stat().st_size
