@@ -184,7 +184,7 @@ def test_two_processes_train_one_run(config):
     command += ["--validation-file", str(config.validation_file), "--density", "0.3"]
     command += ["--steps", "6", "--batch-size", "8", "--device", "cpu", "--precision", "fp32"]
     command += ["--output-dir", str(config.output_dir)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=300)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=550)
     assert done.returncode == 0, done.stderr
     manifest = read_run(config.output_dir)
     assert manifest.training["world_size"] == 2
