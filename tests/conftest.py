@@ -13,15 +13,21 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from hypothesis import HealthCheck, settings
+from hypothesis.internal.conjecture import providers
 
 from pipeline.artifacts.benchmark import Benchmark
 from pipeline.artifacts.run import TaskKind
+from tests.preloaded import Preloaded, preloaded
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser
 
 # Tiny models are fastest on one thread; set before torch is imported, for subprocesses too.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+# Examples would be made of the constants in whatever modules the tests before have imported.
+if hasattr(providers, "_get_local_constants"):  # hypothesis 6.131 and newer
+    providers._get_local_constants = lambda: providers._local_constants
 
 # The same examples in every run, and no limit that a busy machine could pass.
 # `pytest --hypothesis-profile=default` looks for new ones.
@@ -167,6 +173,19 @@ def browser() -> Iterator["Browser"]:
         running_browser = playwright.chromium.launch(executable_path=path, args=arguments)
         yield running_browser
         running_browser.close()
+
+
+@pytest.fixture(scope="session")
+def preloaded_commands(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Preloaded]:
+    """Makes commands that need not import torch, each a process of its own."""
+    with preloaded(tmp_path_factory.mktemp("preloaded")) as process:
+        yield process
+
+
+@pytest.fixture(scope="session")
+def smp_pipeline(preloaded_commands: Preloaded) -> Path:
+    """`smp-pipeline` as a process of its own that has imported torch already."""
+    return preloaded_commands.command("pipeline", "smp-pipeline")
 
 
 @pytest.fixture(scope="session")
