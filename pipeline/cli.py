@@ -330,7 +330,7 @@ def info(
     cls=Command,
     epilog="""\
 smp-pipeline import-masks mnli_0.10_kd_mag.npy --model bert-base-uncased \\
-    --task mnli --label-words Yes --label-words Maybe --label-words No \\
+    --task mnli --label-words Maybe --label-words No --label-words Yes \\
     --output-dir runs/mnli""",
 )
 @with_flags(ImportMasksConfig)

@@ -33,7 +33,8 @@ from smp.examples import Examples, tokenise
 from smp.glue import GLUE
 from smp.heads import LABEL_WORDS, label_word_head, masked_lm_head
 from smp.run_files import local_path_or_hub_id, matrix_densities, overall_density, write_run
-from smp.task import Task, evaluate
+from smp.scoring import evaluate
+from smp.task import Task
 
 __all__ = ["import_masks"]
 
@@ -163,15 +164,13 @@ def _labels_and_words(config: ImportMasksConfig) -> tuple[tuple[str, ...], tuple
     if config.task == "squad":
         usual = _ANSWER_WORDS
     elif config.task is not None:
-        # In the order that training gives the same labels.
         by_label = LABEL_WORDS[config.task]
-        regression = GLUE[config.task].kind == "regression"
-        labels = () if regression else tuple(sorted(by_label))
-        usual = tuple(by_label[label] for label in sorted(by_label))
+        labels = GLUE[config.task].labels
+        usual = tuple(by_label[label] for label in labels or by_label)
         if config.task == "mnli" and not config.label_words:
             raise ConfigurationError(
                 f"--label-words is needed with --task mnli, one for each of {', '.join(labels)}: "
-                "the published files have Yes Maybe No, the paper (and a run of ours) "
+                "the published files have Maybe No Yes, the paper (and a run of ours) "
                 f"{' '.join(usual)}"
             )
     words = config.label_words or usual

@@ -118,15 +118,15 @@ def test_a_word_scores_the_label_that_it_was_given_for(config, language_model, c
 def test_the_published_order_of_mnli_has_to_be_said(config):
     mnli = replace(config, labels=(), label_words=(), task="mnli", validation_file=None)
     message = (
-        "needed with --task mnli, one for each of contradiction, entailment, neutral: the "
-        "published files have Yes Maybe No, the paper .* No Yes Maybe"
+        "needed with --task mnli, one for each of entailment, neutral, contradiction: the "
+        "published files have Maybe No Yes, the paper .* Yes Maybe No"
     )
     with pytest.raises(ConfigurationError, match=message):
         import_masks(mnli)
-    manifest = import_masks(replace(mnli, label_words=("yes", "fine", "no")))
-    assert manifest.task.labels == ("contradiction", "entailment", "neutral")
+    manifest = import_masks(replace(mnli, label_words=("fine", "no", "yes")))
+    assert manifest.task.labels == ("entailment", "neutral", "contradiction")
     assert (manifest.task.text_column, manifest.task.text_pair_column) == ("premise", "hypothesis")
-    assert manifest.head.label_words == ("yes", "fine", "no")
+    assert manifest.head.label_words == ("fine", "no", "yes")
 
 
 def test_a_task_of_the_paper_brings_its_labels_words_and_columns(config):
