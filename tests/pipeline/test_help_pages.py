@@ -86,7 +86,7 @@ def complete(line, shell="bash"):
     ("line", "offered"),
     [
         ("smp-pipeline ", list(COMMANDS)),
-        ("smp-pipeline ex", ["export"]),
+        ("smp-pipeline ex", ["export", "export-masks"]),
         ("smp-pipeline export runs/r --form", ["--format"]),
         ("smp-pipeline train --precision ", ["auto", "fp32", "bf16", "fp16"]),
         ("smp-pipeline export runs/r --fuse g", ["gelu"]),
