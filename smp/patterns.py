@@ -1,6 +1,6 @@
 """Which weights remain together: single ones, n of m neighbours, or whole blocks."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -103,7 +103,7 @@ PATTERNS: Mapping[Pattern, WeightPattern] = {
 }
 
 
-def check_shapes(matrices: list[PrunedMatrix], name: Pattern) -> None:
+def check_shapes(matrices: Sequence[PrunedMatrix], name: Pattern) -> None:
     """Check that the pattern divides every matrix.
 
     Raises:

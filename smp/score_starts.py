@@ -98,10 +98,10 @@ def sensitivities(
     """How much the loss depends on each weight, on up to 32 random training batches.
 
     ``gradient`` is abs(g * w) with g the gradient of the mean loss: the first-order change of
-    the loss when the weight is removed (Molchanov et al., 2017). ``fisher`` is the sum over
-    the batches of g_b^2 * w^2, g_b the gradient of one batch's mean loss: up to a factor the second
-    order change under the empirical Fisher matrix's diagonal (LeCun et al., 1990; Theis et al.,
-    2018), with batches in the place of examples, so it depends on the batch size.
+    the loss when the weight is removed (SNIP, Lee et al., 2019). ``fisher`` is the sum over
+    the batches of g_b^2 * w^2, g_b the gradient of one batch's mean loss: up to a factor the
+    second-order change under the empirical Fisher matrix's diagonal (Theis et al., 2018), with
+    batches in the place of examples, so it depends on the batch size.
 
     The classifier is evaluated without dropout, in fp32. It ends as it was, but in evaluation mode.
 

@@ -16,7 +16,7 @@ __all__ = ["MaskedWeight", "ScoredMatrices", "Scores"]
 class _StraightThroughMask(torch.autograd.Function):
     """W (.) M forward; backward dL/dS = dL/dW' (.) W, pruned entries included (SMP, eq. 4).
 
-    Where the weight is trained, too, dL/dW = dL/dW' (.) M (Sanh et al., 2020, section 3).
+    Where the weight is trained, too, dL/dW = dL/dW' (.) M (movement pruning, Sanh et al., 2020).
     """
 
     @staticmethod
