@@ -48,21 +48,25 @@ class WeightPattern:
             scores = scores.reshape(outputs // self.block, self.block, inputs).sum(dim=1)
         return scores.reshape(-1)
 
-    def select(self, units: Tensor, count: int) -> Tensor:
-        """Mark exactly ``count`` units: the largest, after those that the pattern lets remain.
+    def select(self, units: Sequence[Tensor], counts: Sequence[int]) -> list[Tensor]:
+        """Mark exactly so many units: the largest, after those that the pattern lets remain.
 
         What is beyond the ``kept`` largest of its group is pruned first, by score; so the pattern
-        holds exactly as soon as ``count`` is no more than it lets remain. Ties go by position.
+        holds exactly as soon as the count is no more than it lets remain. Ties go by position.
 
         Args:
-            units: float [units] of one or of several matrices, one after the other.
-            count: how many remain.
+            units: float [units] of each matrix, or of several one after the other.
+            counts: how many remain of each.
 
         Returns:
-            bool [units].
+            bool [units] for each.
         """
         if self.group == 1:
-            return top_k_mask(units, count)
+            return top_k_masks(units, counts)
+        pairs = zip(units, counts, strict=True)
+        return [self._select_in_groups(scores, count) for scores, count in pairs]
+
+    def _select_in_groups(self, units: Tensor, count: int) -> Tensor:
         allowed = self._largest_of_groups(units)
         room = units.numel() // self.group * self.kept
         if count <= room:

@@ -29,7 +29,6 @@ from smp.architectures import pruned_matrices
 from smp.backbone import build_head, check_vocabulary, load_tokenizer, longest_input
 from smp.device import choose_device, choose_precision, device_name, refuse_sharding
 from smp.examples import Examples, collate
-from smp.losses import task_loss
 from smp.methods import pruning_method
 from smp.patterns import check_shapes
 from smp.progress import TrainingProgress
@@ -87,7 +86,7 @@ def train(config: TrainConfig) -> RunManifest:
                 classifier,
                 matrices,
                 train_examples,
-                loss=partial(task_loss, regression=task.kind == "regression"),
+                kind=task.kind,
                 pad_token_id=tokenizer.pad_token_id,
                 device=device,
             )
@@ -182,7 +181,6 @@ def _trainer(
     precision: str,
     directory: Path,
 ) -> MaskTrainer:
-    regression = task.kind == "regression"
     arguments = TrainingArguments(
         output_dir=str(directory),
         seed=config.seed,
@@ -228,7 +226,7 @@ def _trainer(
         classifier,
         scored,
         schedules,
-        regression=regression,
+        kind=task.kind,
         args=arguments,
         train_dataset=train_examples,
         eval_dataset=validation_examples,

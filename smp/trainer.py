@@ -11,6 +11,7 @@ from torch.utils.data import Sampler
 from transformers import Trainer, TrainerCallback
 
 from pipeline.artifacts.classifier import TextClassifier
+from pipeline.artifacts.run import TaskKind
 from pipeline.errors import ArtifactError
 from smp.examples import Examples
 from smp.losses import task_loss
@@ -82,7 +83,7 @@ class MaskTrainer(Trainer):
         model: the classifier, masks attached.
         scored: its pruned matrices, None to train without masks (the fine-tuning baseline).
         schedules: density and regulariser over the run, None without masks.
-        regression: mean squared error in place of cross-entropy.
+        kind: the kind of the task, for its loss.
         weight_learning_rate: of weights and head where scores learn beside them; None for
             the one of the training arguments.
         kwargs: everything else that Trainer takes.
@@ -94,14 +95,14 @@ class MaskTrainer(Trainer):
         scored: ScoredMatrices | None,
         schedules: CubicSchedules | None,
         *,
-        regression: bool,
+        kind: TaskKind,
         weight_learning_rate: float | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(model=model, **kwargs)
         self.scored = scored
         self.schedules = schedules
-        self.regression = regression
+        self.kind = kind
         self.weight_learning_rate = weight_learning_rate
         self._regularised = scored is not None and scored.method.regularised
         # Our loss is a mean over the batch: Trainer divides it by the accumulation steps.
@@ -157,7 +158,7 @@ class MaskTrainer(Trainer):
         """Task loss plus lambda_t R(S) (SMP, equation 9); without the regulariser to evaluate."""
         targets = inputs.pop("labels")
         logits = model(**inputs).float()
-        loss = task_loss(logits, targets, regression=self.regression)
+        loss = task_loss(logits, targets, self.kind, inputs["attention_mask"])
         if self._regularised and model.training:
             assert self.scored is not None
             assert self.schedules is not None

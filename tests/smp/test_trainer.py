@@ -79,7 +79,7 @@ def tiny_trainer(tiny_bert, directory, *, density=0.3, steps=4, linear=False):
         TextClassifier(encoder, head, layout),
         scored,
         schedules,
-        regression=False,
+        kind="classification",
         args=arguments,
         train_dataset=examples,
         eval_dataset=examples,
