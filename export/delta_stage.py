@@ -11,16 +11,9 @@ from safetensors.torch import save_file
 from torch import Tensor, from_numpy
 from transformers import PreTrainedModel
 
-from export.bake import apply_masks
-from export.base_model import BaseFiles, load_base_encoder, tensor_sha256
-from export.source import (
-    TrainedModel,
-    check_densities,
-    check_files,
-    check_length,
-    load_tokenizer,
-)
 from pipeline import __version__
+from pipeline.artifacts.bake import apply_masks
+from pipeline.artifacts.base_model import BaseFiles, load_base_encoder, tensor_sha256
 from pipeline.artifacts.classifier import TextClassifier, load_head
 from pipeline.artifacts.delta import (
     DELTA_FILE,
@@ -44,6 +37,13 @@ from pipeline.artifacts.run import (
     prunes,
     read_run,
     trains_weights,
+)
+from pipeline.artifacts.trained import (
+    TrainedModel,
+    check_densities,
+    check_files,
+    check_length,
+    load_tokenizer,
 )
 from pipeline.config import ExportConfig
 from pipeline.errors import ArtifactError, ConfigurationError, ModelError, VerificationError
@@ -150,7 +150,7 @@ def load_delta(directory: Path, delta: DeltaManifest, *, model: str | None) -> T
         model: the base model, if it is not where the manifest says.
 
     Returns:
-        what :func:`export.source.load_run` gives for the run, bit for bit.
+        what :func:`pipeline.artifacts.trained.load_run` gives for the run, bit for bit.
 
     Raises:
         ArtifactError: the delta is incomplete, corrupt, or was changed.

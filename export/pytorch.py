@@ -10,9 +10,9 @@ from numpy.typing import NDArray
 from torch import nn
 from transformers import AutoModelForSequenceClassification
 
-from export.source import load_run
 from pipeline.artifacts.classifier import model_errors, model_source
 from pipeline.artifacts.run import MANIFEST_FILE, read_run
+from pipeline.artifacts.trained import load_run
 from pipeline.errors import MachineError, ModelError
 
 __all__ = ["load_pytorch"]

@@ -21,7 +21,6 @@ from export.graph_file import write_graph
 from export.model_card import write_model_card
 from export.model_config import write_config, write_tokenizer
 from export.packed_graph import EncodeWeights
-from export.source import TrainedModel, load_run
 from export.sparse_initializers import to_sparse_initializers
 from export.structure import RemoveEmptyStructure
 from export.triton import lay_out
@@ -42,6 +41,7 @@ from pipeline.artifacts.exported import (
 from pipeline.artifacts.files import sha256_file, staged_directory
 from pipeline.artifacts.manifest import to_json
 from pipeline.artifacts.run import RunManifest, prunes, read_run
+from pipeline.artifacts.trained import TrainedModel, load_run
 from pipeline.config import ExportConfig
 from pipeline.environment import package_versions
 from pipeline.errors import ConfigurationError, DataError

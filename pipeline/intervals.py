@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from pipeline.artifacts.benchmark import Estimate
 from pipeline.bootstrap import metric_estimate
-from pipeline.metrics import METRICS
+from pipeline.metrics import metric_of_task
 
 __all__ = ["share_estimate", "with_interval"]
 
@@ -38,6 +38,7 @@ def with_interval(
     predictions: NDArray[Any],
     references: NDArray[Any],
     *,
+    classes: int,
     samples: int,
     seed: int,
 ) -> Estimate:
@@ -47,9 +48,11 @@ def with_interval(
         metric: a name in :mod:`pipeline.metrics`.
         predictions: [n], label indices or numbers.
         references: [n], likewise.
+        classes: classes of the task, 0 where it has none.
         samples: number of bootstrap samples, for metrics other than accuracy.
         seed: of the draws.
     """
     if metric == "accuracy":
         return share_estimate(int((predictions == references).sum()), len(references))
-    return metric_estimate(METRICS[metric], predictions, references, samples=samples, seed=seed)
+    function = metric_of_task(metric, classes)
+    return metric_estimate(function, predictions, references, samples=samples, seed=seed)

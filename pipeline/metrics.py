@@ -6,11 +6,21 @@ constant prediction) is 0, as GLUE's own scoring has it.
 """
 
 from collections.abc import Callable, Mapping
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["METRICS", "accuracy", "f1", "matthews", "pearson", "primary_metrics", "spearman"]
+__all__ = [
+    "METRICS",
+    "accuracy",
+    "f1",
+    "matthews",
+    "metric_of_task",
+    "pearson",
+    "primary_metrics",
+    "spearman",
+]
 
 Array = NDArray[np.float64] | NDArray[np.int64]
 
@@ -20,12 +30,18 @@ def accuracy(predictions: Array, references: Array) -> float:
     return float(np.mean(predictions == references))
 
 
-def f1(predictions: Array, references: Array) -> float:
-    """F1 of class 1 where there are two classes, else the unweighted mean over the classes."""
-    classes = np.union1d(predictions, references)
-    if classes.size and classes.max() <= 1:
+def f1(predictions: Array, references: Array, classes: int | None = None) -> float:
+    """F1 of class 1 where there are two classes, else the unweighted mean over those that occur.
+
+    Args:
+        predictions: class indices, [n].
+        references: class indices, [n].
+        classes: how many the task has; as many as occur if not given.
+    """
+    occurring = np.union1d(predictions, references)
+    if classes == 2 or (classes is None and occurring.size and occurring.max() <= 1):
         return _class_f1(predictions, references, 1)
-    return float(np.mean([_class_f1(predictions, references, int(label)) for label in classes]))
+    return float(np.mean([_class_f1(predictions, references, int(label)) for label in occurring]))
 
 
 def _class_f1(predictions: Array, references: Array, label: int) -> float:
@@ -72,6 +88,16 @@ METRICS: Mapping[str, Callable[[Array, Array], float]] = {
     "pearson": pearson,
     "spearman": spearman,
 }
+
+
+def metric_of_task(name: str, classes: int) -> Callable[[Array, Array], float]:
+    """A metric for the answers of one task, whichever of its classes a sample of them holds.
+
+    Args:
+        name: a key of :data:`METRICS`.
+        classes: classes of the task, 0 where it has none.
+    """
+    return partial(f1, classes=classes) if name == "f1" else METRICS[name]
 
 
 def primary_metrics(kind: str, metric: str) -> tuple[str, ...]:

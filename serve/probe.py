@@ -13,7 +13,7 @@ import psutil
 from serve.child import ChildTask, print_measured
 from serve.session import import_onnxruntime
 
-__all__: list[str] = []
+__all__ = ["peak_rss_bytes"]
 
 _STATUS = Path("/proc/self/status")
 
@@ -26,11 +26,11 @@ def _measure(task: ChildTask) -> Mapping[str, float]:
     return {
         "load_ms": session.load_ms,
         "baseline_rss_bytes": baseline_rss_bytes,
-        "peak_rss_bytes": _peak_rss_bytes(),
+        "peak_rss_bytes": peak_rss_bytes(),
     }
 
 
-def _peak_rss_bytes() -> int:
+def peak_rss_bytes() -> int:
     """Highest resident set of this process so far."""
     # Not ru_maxrss where it can be helped: on Linux it survives exec and so knows the parent's.
     if _STATUS.is_file():

@@ -67,7 +67,12 @@ def measure_quality(
 
     def estimate(metric: str, rows: NDArray[np.int64]) -> Estimate:
         return with_interval(
-            metric, guesses[rows], truth[rows], samples=bootstrap_samples, seed=seed
+            metric,
+            guesses[rows],
+            truth[rows],
+            classes=len(task.labels),
+            samples=bootstrap_samples,
+            seed=seed,
         )
 
     def slices(

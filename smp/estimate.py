@@ -13,6 +13,7 @@ from smp.device import choose_device, choose_precision
 from smp.patterns import check_shapes
 from smp.schedules import total_steps
 from smp.task import read_task
+from smp.teacher import read_teacher
 from smp.unfinished import unfinished_directory
 
 __all__ = ["TrainingEstimate", "estimate"]
@@ -20,6 +21,7 @@ __all__ = ["TrainingEstimate", "estimate"]
 _TYPICAL_TOKENS_A_WORD = 1.4
 # Forward, and backward for states and for weights: two operations a weight and token each.
 _OPERATIONS_A_WEIGHT_AND_TOKEN = 6
+_OPERATIONS_FORWARD = 2
 # What a step reaches of the speed of one large product, seen on CPUs with 32 x 24 tokens.
 _TYPICAL_EFFICIENCY = 0.4
 
@@ -69,6 +71,8 @@ def estimate(config: TrainConfig) -> TrainingEstimate:
     device = choose_device(config.device)
     precision = choose_precision(config.precision, device)
     task = read_task(config)
+    if config.teacher is not None:
+        read_teacher(config.teacher, task)
     with model_errors(config.model) as source, torch.device("meta"):
         model_config = AutoConfig.from_pretrained(source, revision=config.revision)
         encoder = AutoModel.from_config(model_config)
@@ -85,7 +89,13 @@ def estimate(config: TrainConfig) -> TrainingEstimate:
     tokens = min(config.max_length, words * _TYPICAL_TOKENS_A_WORD + 2)
     training = steps * batch * tokens
     evaluating = config.evaluations * len(task.validation) * tokens / 3
-    operations = _OPERATIONS_A_WEIGHT_AND_TOKEN * pruned * (training + evaluating)
+    live = config.teacher is not None and config.teacher_logits == "on-the-fly"
+    teaching = 0.0
+    if config.teacher is not None:  # forward passes of a model that is taken to be as large
+        teaching = (training if live else len(task.train) * tokens) / 3
+    operations = _OPERATIONS_A_WEIGHT_AND_TOKEN * pruned * (training + evaluating + teaching)
+    if config.gradient_checkpointing:
+        operations += _OPERATIONS_FORWARD * pruned * training
     scores = pruned if config.learns_scores else 0
     weights = total if config.trains_weights else 0
     masks = pruned if config.prunes else 0
@@ -100,12 +110,12 @@ def estimate(config: TrainConfig) -> TrainingEstimate:
         device=str(device),
         precision=precision,
         seconds=operations / (_speed(device, precision) * _TYPICAL_EFFICIENCY),
-        # Weights and scores; gradient and two moments of what is trained; masks and masked
-        # weights; states beside it.
-        memory_bytes=4 * (total + scores)
+        # Weights (a live teacher's too) and scores; gradient and two moments of what is trained;
+        # masks and masked weights; states beside it.
+        memory_bytes=4 * (total + scores + (total if live else 0))
         + 12 * (scores + weights)
         + 5 * masks
-        + _state_bytes(model_config, batch, tokens),
+        + _state_bytes(config, model_config, tokens),
         run_bytes=4 * weights + masks // 8,
         writes=f"{config.output_dir}; checkpoints in {unfinished_directory(config.output_dir)} "
         "until it is complete",
@@ -118,11 +128,13 @@ def _trained(scores: int, weights: int) -> str:
     return f"{', '.join(found)}, and the head if linear"
 
 
-def _state_bytes(model_config: object, batch: int, tokens: float) -> int:
+def _state_bytes(config: TrainConfig, model_config: object, tokens: float) -> int:
     hidden = int(getattr(model_config, "hidden_size", 768))
     layers = int(getattr(model_config, "num_hidden_layers", 12))
-    # About twenty states of the hidden size are kept a layer for the backward pass.
-    return int(20 * 4 * hidden * layers * batch * tokens)
+    # About twenty states of the hidden size are kept a layer for the backward pass; with gradient
+    # checkpointing the one that it starts from, and the twenty of the layer that is computed again.
+    states = layers + 20 if config.gradient_checkpointing else 20 * layers
+    return int(4 * states * hidden * config.batch_size * tokens)
 
 
 def _speed(device: torch.device, precision: str) -> float:

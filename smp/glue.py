@@ -16,37 +16,45 @@ GLUE_DATASET = "nyu-mll/glue"
 
 @dataclass(frozen=True)
 class GlueTask:
-    """One task: its columns, the split it is judged on, and its metric.
+    """One task: its columns, the splits it is judged on, and its metric.
 
     Attributes:
         text_column: column of the text.
         text_pair_column: column of the second text, None for one text.
-        validation_split: the split that is scored.
+        labels: class names in the order of the data set, which is that of the logits; for two
+            classes F1 is of the second. Empty for regression.
+        validation_splits: the splits that are scored; the first is watched while training.
         metric: a name in :mod:`pipeline.metrics`.
         kind: one label out of several, or one number.
     """
 
     text_column: str
     text_pair_column: str | None
-    validation_split: str = "validation"
+    labels: tuple[str, ...]
+    validation_splits: tuple[str, ...] = ("validation",)
     metric: str = "accuracy"
     kind: Literal["classification", "regression"] = "classification"
 
 
 GLUE: Mapping[str, GlueTask] = {
-    "cola": GlueTask("sentence", None, metric="matthews"),
-    "mnli": GlueTask("premise", "hypothesis", validation_split="validation_matched"),
-    "mrpc": GlueTask("sentence1", "sentence2"),
-    "qnli": GlueTask("question", "sentence"),
-    "qqp": GlueTask("question1", "question2"),
-    "rte": GlueTask("sentence1", "sentence2"),
-    "sst2": GlueTask("sentence", None),
-    "stsb": GlueTask("sentence1", "sentence2", metric="pearson", kind="regression"),
+    "cola": GlueTask("sentence", None, ("unacceptable", "acceptable"), metric="matthews"),
+    "mnli": GlueTask(
+        "premise",
+        "hypothesis",
+        ("entailment", "neutral", "contradiction"),
+        validation_splits=("validation_matched", "validation_mismatched"),
+    ),
+    "mrpc": GlueTask("sentence1", "sentence2", ("not_equivalent", "equivalent")),
+    "qnli": GlueTask("question", "sentence", ("entailment", "not_entailment")),
+    "qqp": GlueTask("question1", "question2", ("not_duplicate", "duplicate")),
+    "rte": GlueTask("sentence1", "sentence2", ("entailment", "not_entailment")),
+    "sst2": GlueTask("sentence", None, ("negative", "positive")),
+    "stsb": GlueTask("sentence1", "sentence2", (), metric="pearson", kind="regression"),
 }
 
 
-def read_glue(task: str, *, dataset: str = GLUE_DATASET) -> tuple[LabelledText, LabelledText]:
-    """Training and validation examples of a GLUE task.
+def read_glue(task: str, *, dataset: str = GLUE_DATASET) -> list[LabelledText]:
+    """Training and validation examples of a GLUE task; MNLI has two validation sets.
 
     Args:
         task: a key of :data:`GLUE`.
@@ -57,7 +65,7 @@ def read_glue(task: str, *, dataset: str = GLUE_DATASET) -> tuple[LabelledText, 
     """
     row = GLUE[task]
     splits = []
-    for split in ("train", row.validation_split):
+    for split in ("train", *row.validation_splits):
         try:
             rows = load_dataset(dataset, task, split=split)
         except Exception as error:  # `datasets` and the hub client raise types of many packages
@@ -68,12 +76,17 @@ def read_glue(task: str, *, dataset: str = GLUE_DATASET) -> tuple[LabelledText, 
                 "or give --train-file and --validation-file"
             ) from error
         splits.append(_labelled(rows, f"{dataset} {task} {split}", row))
-    return splits[0], splits[1]
+    return splits
 
 
 def _labelled(rows: Dataset, source: str, row: GlueTask) -> LabelledText:
     names = getattr(rows.features["label"], "names", None)
     labels = list(rows["label"])
+    if tuple(names or ()) != row.labels:
+        raise DataError(
+            f"{source}: its labels are {', '.join(names or ('numbers',))}, expected "
+            f"{', '.join(row.labels) or 'numbers'}; give --train-file and --validation-file"
+        )
     return LabelledText(
         source=source,
         texts=list(rows[row.text_column]),

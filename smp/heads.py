@@ -15,6 +15,7 @@ from transformers import AutoModelForMaskedLM
 
 from pipeline.artifacts.classifier import Head, model_source
 from pipeline.artifacts.run import HeadLayout, HeadTransform
+from pipeline.closest import closest
 from pipeline.errors import ConfigurationError, ModelError
 from smp.architectures import architecture
 
@@ -27,7 +28,8 @@ __all__ = [
     "masked_lm_head",
 ]
 
-# SMP, appendix B: one word a class, by the class names of the GLUE data sets.
+# SMP, appendix B: one word a class, by the class names of the GLUE data sets; for regression one
+# word, whose logit is the number.
 LABEL_WORDS = {
     "cola": {"unacceptable": "incorrect", "acceptable": "correct"},
     "mnli": {"entailment": "Yes", "neutral": "Maybe", "contradiction": "No"},
@@ -113,14 +115,21 @@ def label_word_head(
     Args:
         language_model: the checkpoint's masked-language-model head.
         tokenizer: the model's tokenizer.
-        words: one word a logit; each is encoded with a leading space and must be one token.
+        words: one word a logit, in the order of the labels; each is encoded with a leading space,
+            as in the middle of a text, and must be one token.
         pooling: ``mask``, ``first`` or ``mean``.
         hidden_size: features of the encoder's states.
 
     Raises:
-        ConfigurationError: a word is not a single token of the vocabulary.
+        ConfigurationError: a word is not a single token of the vocabulary, or two are the same one.
     """
     ids = [_single_token(tokenizer, word) for word in words]
+    if len(set(ids)) < len(ids):
+        tokens = ", ".join(tokenizer.convert_ids_to_tokens(ids))
+        raise ConfigurationError(
+            f"--label-words: {', '.join(words)} are the tokens {tokens}, which are not all "
+            "different for this model; choose others"
+        )
     transform = HeadTransform(
         activation=language_model.activation,
         layer_norm_eps=language_model.norm.eps,
@@ -152,11 +161,23 @@ def _single_token(tokenizer: Any, word: str) -> int:
     ids = tokenizer.encode(" " + word.strip(), add_special_tokens=False)
     if len(ids) != 1 or ids[0] == tokenizer.unk_token_id:
         pieces = ", ".join(tokenizer.convert_ids_to_tokens(ids))
+        similar = closest(word, _whole_words(tokenizer))
         raise ConfigurationError(
             f"--label-words: {word!r} is not one token of this model (it is {pieces}); "
-            "choose a word that is"
+            f"choose a word that is{f', for instance {similar!r}' if similar else ''}"
         )
     return int(ids[0])
+
+
+def _whole_words(tokenizer: Any) -> list[str]:
+    """Words that are one token after a space."""
+    words = [tokenizer.decode([index]).strip() for index in range(len(tokenizer))]
+    found = tokenizer([f" {word}" for word in words], add_special_tokens=False)["input_ids"]
+    return [
+        word
+        for index, (word, ids) in enumerate(zip(words, found, strict=True))
+        if ids == [index] and word.isalpha()
+    ]
 
 
 def least_squares_head(

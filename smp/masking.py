@@ -1,45 +1,11 @@
-"""The masking functions: which weights remain, given scores and a density (SMP, section 3.2)."""
+"""How the matrices share the density (SMP, section 3.2)."""
 
 import math
 from collections.abc import Sequence
 
 import numpy as np
-import torch
-from torch import Tensor
 
-__all__ = ["local_counts", "score_based_counts", "top_k_mask"]
-
-
-def top_k_mask(scores: Tensor, count: int) -> Tensor:
-    """Mark exactly the ``count`` largest scores; among equal ones the first in row-major order.
-
-    Args:
-        scores: float, any shape.
-        count: how many to keep, from 0 to ``scores.numel()``.
-
-    Returns:
-        bool, the shape of ``scores``.
-    """
-    if not 0 <= count <= scores.numel():
-        raise ValueError(f"count must be from 0 to {scores.numel()}, got {count}")
-    if count == 0:
-        return torch.zeros_like(scores, dtype=torch.bool)
-    flat = scores.detach().reshape(-1)
-    threshold = _kth_largest(flat, count)
-    mask = flat > threshold
-    # Ties at the threshold go by position; NaN is larger than nothing and never kept.
-    missing = count - int(torch.count_nonzero(mask))
-    ties = (flat == threshold).nonzero().reshape(-1)[:missing]
-    mask[ties] = True
-    return mask.reshape(scores.shape)
-
-
-def _kth_largest(flat: Tensor, count: int) -> Tensor:
-    position = flat.numel() - count
-    if flat.device.type == "cpu":
-        # Half the time of torch.kthvalue on a CPU, measured on matrices of 384 x 1536.
-        return torch.tensor(np.partition(flat.numpy(), position)[position], dtype=flat.dtype)
-    return torch.kthvalue(flat, position + 1).values
+__all__ = ["local_counts", "score_based_counts"]
 
 
 def local_counts(sizes: Sequence[int], density: float) -> list[int]:

@@ -16,6 +16,7 @@ from pipeline.artifacts.run import trains_weights
 from pipeline.config import TrainConfig
 from smp.masking import local_counts, score_based_counts
 from smp.patterns import PATTERNS, WeightPattern
+from smp.regulariser import mean_sigmoids
 
 __all__ = ["Allotment", "GlobalThreshold", "Local", "PruningMethod", "ScoreBased", "pruning_method"]
 
@@ -54,7 +55,7 @@ class Local:
         """See :class:`Allotment`."""
         units = [pattern.unit_scores(ranking) for ranking in rankings]
         counts = local_counts([len(scores) for scores in units], density)
-        return [pattern.select(scores, count) for scores, count in zip(units, counts, strict=True)]
+        return pattern.select(units, counts)
 
 
 @dataclass(frozen=True)
@@ -75,17 +76,17 @@ class ScoreBased:
     ) -> list[Tensor]:
         """See :class:`Allotment`."""
         units = [pattern.unit_scores(ranking) for ranking in rankings]
-        means = [torch.sigmoid(ranking / self.temperature).mean() for ranking in rankings]
+        means = mean_sigmoids(rankings, self.temperature)
         # Before the density falls below what the pattern lets remain, the pattern cannot hold.
         largest = pattern.largest_density if density <= pattern.largest_density else 1.0
         counts = score_based_counts(
             [len(scores) for scores in units],
-            torch.stack(means).tolist(),
+            means.tolist(),
             density,
             redistribute=self.redistribute,
             largest=largest,
         )
-        return [pattern.select(scores, count) for scores, count in zip(units, counts, strict=True)]
+        return pattern.select(units, counts)
 
 
 @dataclass(frozen=True)
@@ -101,7 +102,8 @@ class GlobalThreshold:
         units = [pattern.unit_scores(ranking) for ranking in rankings]
         sizes = [len(scores) for scores in units]
         (count,) = local_counts([sum(sizes)], density)
-        return list(pattern.select(torch.cat(units), count).split(sizes))
+        (chosen,) = pattern.select([torch.cat(units)], [count])
+        return list(chosen.split(sizes))
 
 
 @dataclass(frozen=True)

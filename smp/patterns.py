@@ -9,7 +9,7 @@ from torch import Tensor
 from pipeline.artifacts.run import Pattern
 from pipeline.errors import ModelError
 from smp.architectures import PrunedMatrix
-from smp.masking import top_k_mask
+from smp.selection import top_k_mask, top_k_masks
 
 __all__ = ["PATTERNS", "WeightPattern", "check_shapes"]
 
@@ -49,24 +49,32 @@ class WeightPattern:
         return scores.reshape(-1)
 
     def select(self, units: Sequence[Tensor], counts: Sequence[int]) -> list[Tensor]:
-        """Mark exactly so many units: the largest, after those that the pattern lets remain.
-
-        What is beyond the ``kept`` largest of its group is pruned first, by score; so the pattern
-        holds exactly as soon as the count is no more than it lets remain. Ties go by position.
+        """Mark exactly so many units of each matrix, as :meth:`_select_of` does.
 
         Args:
-            units: float [units] of each matrix, or of several one after the other.
+            units: float32 [units] of each, all of one size.
             counts: how many remain of each.
 
         Returns:
-            bool [units] for each.
+            bool [units] of each.
         """
         if self.group == 1:
             return top_k_masks(units, counts)
-        pairs = zip(units, counts, strict=True)
-        return [self._select_in_groups(scores, count) for scores, count in pairs]
+        return [self._select_of(each, count) for each, count in zip(units, counts, strict=True)]
 
-    def _select_in_groups(self, units: Tensor, count: int) -> Tensor:
+    def _select_of(self, units: Tensor, count: int) -> Tensor:
+        """Mark exactly ``count`` units: the largest, after those that the pattern lets remain.
+
+        What is beyond the ``kept`` largest of its group is pruned first, by score; so the pattern
+        holds exactly as soon as ``count`` is no more than it lets remain. Ties go by position.
+
+        Args:
+            units: float [units] of one or of several matrices, one after the other.
+            count: how many remain.
+
+        Returns:
+            bool [units].
+        """
         allowed = self._largest_of_groups(units)
         room = units.numel() // self.group * self.kept
         if count <= room:
@@ -107,7 +115,7 @@ PATTERNS: Mapping[Pattern, WeightPattern] = {
 }
 
 
-def check_shapes(matrices: Sequence[PrunedMatrix], name: Pattern) -> None:
+def check_shapes(matrices: list[PrunedMatrix], name: Pattern) -> None:
     """Check that the pattern divides every matrix.
 
     Raises:

@@ -9,6 +9,7 @@ from torch.nn.utils import parametrize
 
 from smp.architectures import PrunedMatrix
 from smp.methods import PruningMethod
+from smp.regulariser import regulariser
 
 __all__ = ["MaskedWeight", "ScoredMatrices", "Scores"]
 
@@ -113,8 +114,9 @@ class ScoredMatrices:
 
     def regulariser(self) -> Tensor:
         """R(S): mean over matrices of mean(sigmoid(S)), a scalar (SMP, equation 8)."""
-        scored = [item.scores for item in self.parametrizations if isinstance(item, Scores)]
-        return torch.stack([torch.sigmoid(scores).mean() for scores in scored]).mean()
+        return regulariser(
+            [item.scores for item in self.parametrizations if isinstance(item, Scores)]
+        )
 
     @torch.no_grad()
     def update_masks(self, density: float) -> None:

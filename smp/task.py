@@ -21,7 +21,7 @@ from pipeline.data import (
     read_labelled_text,
 )
 from pipeline.environment import is_main_process
-from pipeline.metrics import METRICS, primary_metrics
+from pipeline.metrics import metric_of_task, primary_metrics
 from smp.examples import Examples, length_sorted_batches, tokenise
 from smp.glue import GLUE, read_glue
 
@@ -38,6 +38,7 @@ class Task:
         kind: one label out of several, or one number.
         labels: class names in the order of the logits, empty for regression.
         metric: the metric that the task is judged by.
+        mismatched: MNLI's second validation examples, None for other tasks.
     """
 
     train: LabelledText
@@ -45,6 +46,7 @@ class Task:
     kind: Literal["classification", "regression"]
     labels: tuple[str, ...]
     metric: str
+    mismatched: LabelledText | None = None
 
 
 def read_task(config: TrainConfig) -> Task:
@@ -53,10 +55,13 @@ def read_task(config: TrainConfig) -> Task:
     Raises:
         DataError: see :func:`pipeline.data.read_labelled_text` and :mod:`smp.glue`.
     """
+    labels: tuple[str, ...] = ()
+    mismatched = None
     if config.task is not None:
         row = GLUE[config.task]
-        data, validation = read_glue(config.task)
-        kind, metric = row.kind, row.metric
+        data, validation, *others = read_glue(config.task)
+        mismatched = others[0] if others else None
+        kind, metric, labels = row.kind, row.metric, row.labels
     else:
         assert config.train_file is not None
         assert config.validation_file is not None
@@ -69,14 +74,17 @@ def read_task(config: TrainConfig) -> Task:
         validation = read_labelled_text(config.validation_file, flag="--validation-file", **columns)
         kind = infer_task_kind(data.labels) if config.task_type == "auto" else config.task_type
         metric = "pearson" if kind == "regression" else "accuracy"
-    labels = infer_labels(data, flag="--train-file") if kind == "classification" else ()
+        if kind == "classification":
+            labels = infer_labels(data, flag="--train-file")
     if config.max_train_samples is not None:
         data = data.head(config.max_train_samples)
         if kind == "classification":
             infer_labels(data, flag="--max-train-samples leaves of --train-file")
     if config.max_validation_samples is not None:
         validation = validation.head(config.max_validation_samples)
-    return Task(data, validation, kind, labels, metric)
+        if mismatched is not None:
+            mismatched = mismatched.head(config.max_validation_samples)
+    return Task(data, validation, kind, labels, metric, mismatched)
 
 
 def tokenise_task(task: Task, tokenizer: Any, max_length: int) -> tuple[Examples, Examples]:
@@ -116,7 +124,8 @@ def score(task: Task, logits: NDArray[Any], targets: NDArray[Any]) -> dict[str, 
     """The task's metrics, of logits [examples, outputs] against targets [examples]."""
     guess = logits.reshape(-1) if task.kind == "regression" else logits.argmax(axis=-1)
     names = primary_metrics(task.kind, task.metric)
-    return {name: METRICS[name](guess, targets) for name in names}
+    classes = len(task.labels)
+    return {name: metric_of_task(name, classes)(guess, targets) for name in names}
 
 
 @torch.no_grad()

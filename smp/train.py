@@ -29,7 +29,9 @@ from smp.architectures import pruned_matrices
 from smp.backbone import build_head, check_vocabulary, load_tokenizer, longest_input
 from smp.device import choose_device, choose_precision, device_name, refuse_sharding
 from smp.examples import Examples, collate
+from smp.gradient_checkpointing import enable_gradient_checkpointing
 from smp.methods import pruning_method
+from smp.mismatched import evaluate_mismatched
 from smp.patterns import check_shapes
 from smp.progress import TrainingProgress
 from smp.run_files import local_path_or_hub_id, matrix_densities, overall_density, write_run
@@ -37,6 +39,7 @@ from smp.schedules import CubicSchedules, total_steps
 from smp.score_starts import starting_scores
 from smp.scores import ScoredMatrices
 from smp.task import Task, evaluate, read_task, scorer, task_layout, tokenise_task
+from smp.teacher import learn_from, open_teacher
 from smp.trainer import MaskTrainer
 from smp.unfinished import last_checkpoint, open_unfinished
 
@@ -72,12 +75,16 @@ def train(config: TrainConfig) -> RunManifest:
         max_length = min(config.max_length, longest_input(encoder))
         status.update("tokenising the texts")
         train_examples, validation_examples = tokenise_task(task, tokenizer, max_length)
+        status.update("loading the teacher")
+        teacher = open_teacher(config, task, max_length, tokenizer, base_sha256)
 
         status.update("preparing the head and the scores")
         set_seed(config.seed)
         encoder.requires_grad_(config.trains_weights)
         head, layout = build_head(config, encoder, tokenizer, train_examples, task.labels, device)
         classifier = TextClassifier(encoder, head, layout)
+        if config.gradient_checkpointing:
+            enable_gradient_checkpointing(encoder)
         scored = None
         if config.prunes:
             check_shapes(matrices, config.pattern)
@@ -96,6 +103,7 @@ def train(config: TrainConfig) -> RunManifest:
         "--model": base_sha256,
         "--train-file": _sha256(config.train_file),
         "--validation-file": _sha256(config.validation_file),
+        "--teacher": teacher.sha256 if teacher else None,
     }
     with open_unfinished(config, inputs) as partial_run:
         started = time.perf_counter()
@@ -112,6 +120,8 @@ def train(config: TrainConfig) -> RunManifest:
                 precision,
                 partial_run,
             )
+        if teacher is not None:
+            learn_from(teacher, trainer, config, task, partial_run)
         checkpoint = last_checkpoint(partial_run) if config.resume else None
         trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
         trainer.update_masks()
@@ -120,6 +130,7 @@ def train(config: TrainConfig) -> RunManifest:
             metrics = evaluate(
                 classifier, validation_examples, task, tokenizer.pad_token_id, device
             )
+            metrics |= evaluate_mismatched(classifier, task, tokenizer, max_length, device)
         masks = {}
         if scored is not None:
             masks = {name: mask.numpy() for name, mask in scored.masks().items()}
@@ -161,6 +172,7 @@ def train(config: TrainConfig) -> RunManifest:
                 "resumed_from_step": int(checkpoint.name.rpartition("-")[2]) if checkpoint else 0,
                 "seconds": round(time.perf_counter() - started, 1),
                 "world_size": trainer.args.world_size,
+                **({"teacher": teacher.record(config)} if teacher else {}),
             },
         )
         if trainer.is_world_process_zero():

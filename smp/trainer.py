@@ -13,6 +13,7 @@ from transformers import Trainer, TrainerCallback
 from pipeline.artifacts.classifier import TextClassifier
 from pipeline.artifacts.run import TaskKind
 from pipeline.errors import ArtifactError
+from smp.distillation import TEACHER_LOGITS, Distillation
 from smp.examples import Examples
 from smp.losses import task_loss
 from smp.schedules import CubicSchedules
@@ -105,6 +106,7 @@ class MaskTrainer(Trainer):
         self.kind = kind
         self.weight_learning_rate = weight_learning_rate
         self._regularised = scored is not None and scored.method.regularised
+        self.distillation: Distillation | None = None  # see smp.teacher.learn_from
         # Our loss is a mean over the batch: Trainer divides it by the accumulation steps.
         self.model_accepts_loss_kwargs = False
         self.loss_is_scaled_for_ga = False
@@ -155,10 +157,17 @@ class MaskTrainer(Trainer):
         return_outputs: bool = False,
         num_items_in_batch: Any = None,
     ) -> Any:
-        """Task loss plus lambda_t R(S) (SMP, equation 9); without the regulariser to evaluate."""
+        """Task loss, the teacher's, and lambda_t R(S) (SMP, equation 9); to evaluate, the first."""
         targets = inputs.pop("labels")
+        teacher = inputs.pop(TEACHER_LOGITS, None)
         logits = model(**inputs).float()
         loss = task_loss(logits, targets, self.kind, inputs["attention_mask"])
+        if self.distillation is not None and model.training:
+            if teacher is None:
+                with self.accelerator.autocast():
+                    teacher = self.distillation.ask(inputs)
+            mask = inputs["attention_mask"]
+            loss = self.distillation.mix(loss, logits, teacher, targets, mask)
         if self._regularised and model.training:
             assert self.scored is not None
             assert self.schedules is not None

@@ -149,18 +149,21 @@ def model_errors(model: str, *, flag: str = "--model") -> Iterator[str]:
         raise ModelError(f"{flag} {model}: cannot be loaded ({reason})") from error
 
 
-def load_encoder(model: str, *, revision: str | None = None) -> PreTrainedModel:
+def load_encoder(
+    model: str, *, revision: str | None = None, flag: str = "--model"
+) -> PreTrainedModel:
     """Load a pretrained encoder in float32 and evaluation mode, from safetensors only.
 
     Args:
         model: a local directory or a hub id.
         revision: the hub revision.
+        flag: what named it, for messages.
 
     Raises:
         ModelError: it is not there, has no safetensors weights or some that are not finite, or
             is no encoder.
     """
-    with model_errors(model) as source:
+    with model_errors(model, flag=flag) as source:
         encoder, loading = AutoModel.from_pretrained(
             source,
             revision=revision,
@@ -175,13 +178,13 @@ def load_encoder(model: str, *, revision: str | None = None) -> PreTrainedModel:
     missing = sorted(key for key in loading["missing_keys"] if not key.startswith("pooler."))
     if missing:
         raise ModelError(
-            f"--model {model}: {len(missing)} weights are missing from the checkpoint, "
+            f"{flag} {model}: {len(missing)} weights are missing from the checkpoint, "
             f"for instance {missing[0]}; give a complete pretrained encoder"
         )
     for name, parameter in encoder.named_parameters():
         if not bool(torch.isfinite(parameter).all()):
             raise ModelError(
-                f"--model {model}: {name} has values that are not finite; give another checkpoint"
+                f"{flag} {model}: {name} has values that are not finite; give another checkpoint"
             )
     loaded: PreTrainedModel = encoder
     return loaded.eval()

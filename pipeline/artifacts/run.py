@@ -239,7 +239,7 @@ class RunManifest:
         settings: the resolved training configuration.
         versions: package -> version.
         hardware: what it ran on.
-        training: steps, seconds and the like.
+        training: steps, seconds and the like; the teacher, if there was one.
         pattern: which weights remain together.
     """
 

@@ -244,11 +244,6 @@ class TrainConfig:
         "memory, more time.",
         group=_OPTIMISATION,
     )
-    compile: bool = option(
-        False,
-        help="torch.compile the encoder; the first steps take minutes.",
-        group=_OPTIMISATION,
-    )
 
     head: Literal["auto", "label-words", "least-squares", "class-means", "linear"] = option(
         "auto",
@@ -314,9 +309,10 @@ class TrainConfig:
 
     def _check_data(self) -> None:
         if self.task is not None:
-            if self.task not in GLUE_TASKS:
+            if self.task not in GLUE_TASKS + SQUAD_TASKS:
                 raise ConfigurationError(
-                    f"--task must be one of {', '.join(GLUE_TASKS)}, got {self.task!r}"
+                    f"--task must be one of {', '.join(GLUE_TASKS + SQUAD_TASKS)}, "
+                    f"got {self.task!r}"
                 )
             if self.train_file is not None or self.validation_file is not None:
                 raise ConfigurationError(

@@ -11,7 +11,7 @@ from pipeline.artifacts.benchmark import Benchmark, Estimate, ModelResult
 from pipeline.config import CheckConfig
 from pipeline.gate.judgement import Judgement
 from pipeline.gate.paired import Evidence, accuracy_evidence, latency_evidence, metric_evidence
-from pipeline.metrics import METRICS
+from pipeline.metrics import metric_of_task
 
 __all__ = ["compare_model"]
 
@@ -61,7 +61,8 @@ def _quality_evidence(
     earlier, later = (_answers(model, bench.task.kind)[order] for model in (before, now))
     if bench.task.metric == "accuracy":
         return accuracy_evidence(earlier == references, later == references, level=level)
-    return metric_evidence(METRICS[bench.task.metric], earlier, later, references, level=level)
+    metric = metric_of_task(bench.task.metric, len(bench.task.labels))
+    return metric_evidence(metric, earlier, later, references, level=level)
 
 
 def _answers(model: ModelResult, kind: str) -> NDArray[Any]:

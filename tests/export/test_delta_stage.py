@@ -15,7 +15,6 @@ from transformers import BertConfig, BertForMaskedLM
 from export.delta_stage import export_delta, load_delta
 from export.graph import export_graph, graph_inputs
 from export.model_config import write_config, write_tokenizer
-from export.source import TrainedModel, load_run
 from pipeline.artifacts.classifier import Head, load_encoder
 from pipeline.artifacts.delta import (
     DeltaManifest,
@@ -25,6 +24,7 @@ from pipeline.artifacts.delta import (
 )
 from pipeline.artifacts.files import sha256_file
 from pipeline.artifacts.run import HeadTransform, TaskLayout, read_run, write_run_manifest
+from pipeline.artifacts.trained import TrainedModel, load_run
 from pipeline.config import ExportConfig
 from pipeline.errors import ArtifactError, ConfigurationError, ModelError, VerificationError
 

@@ -239,8 +239,8 @@ def test_the_file_has_one_or_two_bytes_a_weight(values: str) -> None:
 @pytest.mark.parametrize("values", ["fp16", "int8"])
 def test_the_engine_finds_the_encoder_behind_encoded_tables(values: str, random_run: Path) -> None:
     from export.graph import export_graph, graph_inputs
-    from export.source import load_run
     from pipeline.artifacts.run import read_run
+    from pipeline.artifacts.trained import load_run
 
     trained = load_run(random_run, read_run(random_run), model=None)
     inputs = graph_inputs(trained.tokenizer.model_input_names, trained.classifier)

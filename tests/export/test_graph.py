@@ -17,8 +17,8 @@ from transformers import (
     RobertaConfig,
 )
 
-from export.bake import apply_masks
 from export.graph import export_graph, graph_inputs
+from pipeline.artifacts.bake import apply_masks
 from pipeline.artifacts.classifier import Head, TextClassifier
 from pipeline.artifacts.run import HeadLayout
 from pipeline.errors import ModelError

@@ -13,6 +13,7 @@ from pipeline.metrics import (
     accuracy,
     f1,
     matthews,
+    metric_of_task,
     pearson,
     primary_metrics,
     spearman,
@@ -53,6 +54,14 @@ def test_f1_of_more_classes_is_sklearns_macro_average(pair: tuple[Any, Any]) -> 
     predictions, references = np.append(pair[0], 2), np.append(pair[1], 2)
     expected = sklearn.metrics.f1_score(references, predictions, average="macro", zero_division=0.0)
     assert f1(predictions, references) == pytest.approx(expected)
+
+
+def test_f1_of_a_sample_without_the_third_class_is_still_a_mean_over_classes() -> None:
+    predictions, references = np.array([0, 1, 1, 0]), np.array([0, 1, 0, 0])
+    expected = sklearn.metrics.f1_score(references, predictions, average="macro")
+    assert metric_of_task("f1", 3)(predictions, references) == pytest.approx(expected)
+    expected = sklearn.metrics.f1_score(references, predictions)
+    assert metric_of_task("f1", 2)(predictions, references) == pytest.approx(expected)
 
 
 @given(classes)

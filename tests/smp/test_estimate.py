@@ -71,8 +71,25 @@ def test_a_pattern_that_does_not_fit_is_refused(config, tiny_bert, tmp_path):
         estimate(replace(config, model=str(odd), pattern="2:4"))
 
 
+def test_gradient_checkpointing_and_accumulation_need_less_memory(config):
+    plan = estimate(config)
+    checkpointed = estimate(replace(config, gradient_checkpointing=True))
+    accumulated = estimate(replace(config, batch_size=10, gradient_accumulation_steps=2))
+    assert checkpointed.memory_bytes < plan.memory_bytes
+    assert accumulated.memory_bytes < plan.memory_bytes
+
+
 def test_bad_input_is_refused_as_by_the_run(config, tmp_path):
     with pytest.raises(DataError, match="no such file"):
         estimate(replace(config, train_file=tmp_path / "missing.csv"))
     with pytest.raises(ModelError, match="cannot be loaded"):
         estimate(replace(config, model=str(tmp_path)))
+
+
+def test_a_teacher_takes_time_and_a_live_one_memory(config, tiny_run, monkeypatch):
+    monkeypatch.setattr("smp.estimate._speed", lambda device, precision: 1e9)
+    alone = estimate(config)
+    cached = estimate(replace(config, teacher=tiny_run))
+    live = estimate(replace(config, teacher=tiny_run, teacher_logits="on-the-fly"))
+    assert alone.seconds < cached.seconds < live.seconds
+    assert alone.memory_bytes == cached.memory_bytes < live.memory_bytes

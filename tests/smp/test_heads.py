@@ -5,16 +5,22 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import (
     AutoTokenizer,
     BertConfig,
     BertForMaskedLM,
     DebertaV2Config,
     DebertaV2ForMaskedLM,
+    PreTrainedTokenizerFast,
+    RobertaConfig,
+    RobertaForMaskedLM,
 )
 
 from pipeline.errors import ConfigurationError
+from smp.glue import GLUE
 from smp.heads import (
+    LABEL_WORDS,
     class_means_head,
     label_word_head,
     least_squares_head,
@@ -146,13 +152,81 @@ def test_an_encoder_without_a_masked_language_model_has_no_such_head(tiny_bert: 
     assert masked_lm_head(str(tiny_bert), revision=None, model_type="bert") is None
 
 
-@pytest.mark.parametrize("word", ["wonderful", "very good"])
-def test_a_label_word_must_be_one_token(masked_language_model, word):
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (("wonderful", "yes"), r"'wonderful' is not one token .* \(it is \[UNK\]\); choose"),
+        (
+            ("very good", "yes"),
+            r"'very good' is not one token .* \(it is very, good\); choose",
+        ),
+        (("lovely", "greatest"), r"'greatest' .* a word that is, for instance 'great'$"),
+        (("Yes", "yes"), "Yes, yes are the tokens yes, yes, which are not all different"),
+    ],
+)
+def test_label_words_must_be_one_token_each_and_differ(masked_language_model, words, message):
     directory, _ = masked_language_model
     tokenizer = AutoTokenizer.from_pretrained(directory)
     found = masked_lm_head(str(directory), revision=None, model_type="bert")
-    with pytest.raises(ConfigurationError, match=f"--label-words: '{word}' is not one token"):
-        label_word_head(found, tokenizer, (word, "yes"), pooling="mask", hidden_size=32)
+    with pytest.raises(ConfigurationError, match=f"--label-words: {message}"):
+        label_word_head(found, tokenizer, words, pooling="mask", hidden_size=32)
+
+
+@pytest.fixture(scope="module")
+def roberta(tmp_path_factory):
+    """A tiny RoBERTa whose byte-level tokenizer knows whole words after a space only."""
+    backend = Tokenizer(models.BPE())
+    backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    backend.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        special_tokens=["<s>", "<pad>", "</s>", "<unk>", "<mask>"],
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
+    )
+    backend.train_from_iterator([" Yes Maybe No great terrible", " correct"] * 9, trainer)
+    tokenizer = PreTrainedTokenizerFast(
+        tokenizer_object=backend, unk_token="<unk>", pad_token="<pad>", mask_token="<mask>"
+    )
+    torch.manual_seed(2)
+    model = RobertaForMaskedLM(
+        RobertaConfig(
+            vocab_size=len(tokenizer),
+            hidden_size=16,
+            num_hidden_layers=1,
+            num_attention_heads=2,
+            intermediate_size=16,
+            max_position_embeddings=20,
+        )
+    )
+    directory = tmp_path_factory.mktemp("roberta")
+    model.save_pretrained(directory)
+    return directory, model.eval(), tokenizer
+
+
+@pytest.mark.parametrize("words", [("Yes", "Maybe", "No"), (" Yes", " No"), ("Yes",)])
+def test_robertas_label_words_are_those_after_a_space(roberta, words):
+    directory, model, tokenizer = roberta
+    found = masked_lm_head(str(directory), revision=None, model_type="roberta")
+    head, layout = label_word_head(found, tokenizer, words, pooling="mask", hidden_size=16)
+    states = torch.randn(3, 16, generator=torch.Generator().manual_seed(0))
+    ids = tokenizer.convert_tokens_to_ids(["Ġ" + word.strip() for word in words])
+    assert tokenizer.unk_token_id not in ids
+    assert layout.outputs == len(words)
+    with torch.no_grad():
+        torch.testing.assert_close(head(states), model.lm_head(states.unsqueeze(1))[:, 0, ids])
+
+
+def test_a_word_of_several_bytes_names_its_pieces_and_a_word_that_is_one(roberta):
+    directory, _, tokenizer = roberta
+    found = masked_lm_head(str(directory), revision=None, model_type="roberta")
+    message = r"'incorrect' is not one .*\(it is Ġ, i, n, co, rrect\); .* instance 'correct'$"
+    with pytest.raises(ConfigurationError, match=message):
+        label_word_head(found, tokenizer, ("correct", "incorrect"), pooling="mask", hidden_size=16)
+
+
+def test_every_glue_label_has_a_word():
+    for task, row in GLUE.items():
+        assert set(LABEL_WORDS[task]) == set(row.labels or ("score",))
 
 
 def test_a_checkpoint_whose_head_is_of_another_kind_has_no_such_head(tmp_path: Path):

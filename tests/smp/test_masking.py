@@ -1,54 +1,14 @@
-"""The masking functions against plain reference implementations."""
+"""How many weights each matrix keeps."""
 
 import itertools
 import math
 
-import numpy as np
-import pytest
-import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from hypothesis.extra import numpy as hnp
 
-from smp.masking import local_counts, score_based_counts, top_k_mask
+from smp.masking import local_counts, score_based_counts
 
-# Few distinct values, so that ties are the rule and not the exception.
-scores_arrays = hnp.arrays(
-    np.float32,
-    hnp.array_shapes(min_dims=1, max_dims=3, max_side=7),
-    elements=st.sampled_from([-2.0, -1.0, 0.0, 0.5, 0.5000001, 3.0]),
-)
 densities = st.floats(1e-3, 1.0)
-
-
-def reference_top_k(scores: np.ndarray, count: int) -> np.ndarray:
-    order = sorted(range(scores.size), key=lambda i: (-scores.reshape(-1)[i], i))
-    mask = np.zeros(scores.size, dtype=bool)
-    mask[order[:count]] = True
-    return mask.reshape(scores.shape)
-
-
-@given(scores_arrays, st.data())
-def test_top_k_keeps_the_largest_and_breaks_ties_by_position(scores, data):
-    count = data.draw(st.integers(0, scores.size))
-    mask = top_k_mask(torch.from_numpy(scores.copy()), count)
-    np.testing.assert_array_equal(mask.numpy(), reference_top_k(scores, count))
-
-
-def test_top_k_of_a_matrix_computed_by_hand():
-    scores = torch.tensor([[0.1, 0.9, 0.4], [0.4, -1.0, 0.4]])
-    expected = torch.tensor([[False, True, True], [True, False, False]])
-    assert torch.equal(top_k_mask(scores, 3), expected)
-
-
-@pytest.mark.parametrize("count", [-1, 5])
-def test_top_k_refuses_a_count_beyond_the_matrix(count):
-    with pytest.raises(ValueError, match="count must be from 0 to 4"):
-        top_k_mask(torch.zeros(4), count)
-
-
-def test_masks_do_not_track_gradients():
-    assert not top_k_mask(torch.ones(3, requires_grad=True), 1).requires_grad
 
 
 @given(st.lists(st.integers(1, 500), min_size=1, max_size=8), densities)

@@ -8,9 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline.config import TrainConfig
-from smp.masking import top_k_mask
 from smp.methods import GlobalThreshold, Local, ScoreBased, pruning_method
 from smp.patterns import PATTERNS
+from smp.selection import top_k_mask
 
 SHAPES = ((8, 16), (8, 16), (16, 8))
 ALLOTMENTS = (Local(), ScoreBased(), GlobalThreshold())

@@ -28,7 +28,9 @@ def matrices(draw, outputs=4, inputs=8):
 
 def mask_of(name, scores, count):
     pattern = PATTERNS[name]
-    return pattern.weight_mask(pattern.select(pattern.unit_scores(scores), count), scores.shape)
+    return pattern.weight_mask(
+        pattern.select([pattern.unit_scores(scores)], [count])[0], scores.shape
+    )
 
 
 def by_rank(scores):

@@ -31,7 +31,9 @@ def classifier(tiny_bert):
 def measure(kind, classifier, examples, **changes):
     options = {"batch_size": 4, "pad_token_id": 0, "device": CPU, "seed": 0, **changes}
     matrices = pruned_matrices(classifier.encoder, "bert")
-    return matrices, sensitivities(kind, classifier, matrices, examples, "classification", **options)
+    return matrices, sensitivities(
+        kind, classifier, matrices, examples, "classification", **options
+    )
 
 
 def gradient(classifier, matrices, examples, rows):

@@ -52,6 +52,26 @@ def test_the_gradient_of_a_score_is_that_of_the_product_times_the_weight():
     assert weight.grad is None
 
 
+def test_under_bf16_autocast_scores_masks_and_gradients_keep_full_precision():
+    layers, scored = two_layers()
+    close = 0.5 + 1e-6 * torch.arange(24).reshape(4, 6)  # all equal in bf16
+    with torch.no_grad():
+        for item in scored.parametrizations:
+            item.scores.copy_(close)
+    with torch.autocast("cpu", torch.bfloat16):
+        scored.update_masks(0.25)
+        states = layers[0](torch.randn(3, 6))
+        loss = states.float().square().mean() + scored.regulariser()
+    loss.backward()
+    assert states.dtype == torch.bfloat16
+    for item in scored.parametrizations:
+        assert item.scores.dtype == item.scores.grad.dtype == torch.float32
+        assert torch.equal(item.mask.reshape(-1), torch.arange(24) >= 18)
+    # sigmoid'(0.5) / (matrices * weights), to more digits than bf16 has
+    gradient = scored.parametrizations[1].scores.grad
+    torch.testing.assert_close(gradient, torch.full((4, 6), 0.2350037 / 48), rtol=1e-4, atol=0)
+
+
 def test_the_regulariser_is_the_mean_sigmoid_and_pushes_every_score_down():
     _, scored = two_layers(score_init="zero")
     value = scored.regulariser()

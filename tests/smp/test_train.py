@@ -16,7 +16,7 @@ from pipeline.artifacts.masks import read_masks
 from pipeline.artifacts.run import read_run
 from pipeline.config import TrainConfig
 from pipeline.errors import ConfigurationError, DataError
-from smp.masking import top_k_mask
+from smp.selection import top_k_mask
 from smp.train import train
 from smp.trainer import MaskTrainer
 from smp.unfinished import unfinished_directory
@@ -272,13 +272,13 @@ def test_a_killed_run_resumes_to_the_result_of_one_that_was_not(config, tmp_path
 
 
 @pytest.mark.slow
-def test_two_processes_train_one_run(config):
+def test_two_processes_train_one_run(config, tiny_run):
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
     command += ["--nproc-per-node", "2", "-m", "pipeline", "train"]
     command += ["--model", config.model, "--train-file", str(config.train_file)]
     command += ["--validation-file", str(config.validation_file), "--density", "0.3"]
     command += ["--steps", "6", "--batch-size", "8", "--device", "cpu", "--precision", "fp32"]
-    command += ["--output-dir", str(config.output_dir)]
+    command += ["--output-dir", str(config.output_dir), "--teacher", str(tiny_run)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
     manifest = read_run(config.output_dir)

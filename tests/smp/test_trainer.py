@@ -6,10 +6,12 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.torch import load_file
+from torch.nn.functional import cross_entropy
 from transformers import TrainingArguments
 
 from pipeline.artifacts.classifier import TextClassifier, load_encoder
 from smp.architectures import pruned_matrices
+from smp.distillation import Distillation, distillation_loss
 from smp.examples import Examples, collate
 from smp.heads import linear_head
 from smp.methods import PruningMethod, ScoreBased
@@ -113,3 +115,27 @@ def test_a_checkpoint_holds_the_trained_tensors_and_nothing_else(tiny_bert, tmp_
     assert all(torch.equal(saved[name], trained[name]) for name in saved)
     assert any(name.startswith("head.") for name in saved)
     assert not any(name.endswith("original") for name in saved)
+
+
+def test_the_teacher_has_its_share_of_the_loss_of_a_step_and_none_of_an_evaluation(
+    tiny_bert, tmp_path
+):
+    trainer = tiny_trainer(tiny_bert, tmp_path)
+    batch = collate([trainer.train_dataset[index] for index in range(4)], pad_token_id=0)
+    teacher = torch.randn(4, 2, generator=torch.Generator().manual_seed(0))
+
+    def loss(training, **extra):
+        torch.manual_seed(0)  # the same dropout
+        trainer.model.train(training)
+        return trainer.compute_loss(trainer.model, {**batch, **extra}, return_outputs=True)
+
+    plain, outputs = loss(training=True)
+    task = cross_entropy(outputs["logits"], batch["labels"])
+    trainer.distillation = Distillation("classification", temperature=2.0, weight=0.25)
+    term = distillation_loss("classification", outputs["logits"], teacher, temperature=2.0)
+    taught, _ = loss(training=True, teacher_logits=teacher)
+    torch.testing.assert_close(taught - plain, 0.25 * (term - task))
+    trainer.distillation = Distillation("classification", 2.0, 0.25, lambda **inputs: teacher)
+    torch.testing.assert_close(loss(training=True)[0], taught)
+    evaluated, outputs = loss(training=False)
+    torch.testing.assert_close(evaluated, cross_entropy(outputs["logits"], batch["labels"]))

@@ -19,12 +19,12 @@ from transformers import (
     RobertaConfig,
 )
 
-from export.bake import apply_masks
 from export.encodings import encode_bitmap, encode_dense, encode_gaps
 from export.engine import convert
 from export.graph import export_graph
 from export.packed_graph import EncodeWeights
 from pipeline import native
+from pipeline.artifacts.bake import apply_masks
 from pipeline.artifacts.classifier import Head, TextClassifier
 from pipeline.artifacts.run import HeadLayout
 from pipeline.errors import ModelError

@@ -22,9 +22,9 @@ from transformers import (
     RobertaConfig,
 )
 
-from export.bake import apply_masks
 from export.fusion import fuse
 from export.graph import export_graph
+from pipeline.artifacts.bake import apply_masks
 from pipeline.artifacts.classifier import Head, TextClassifier
 from pipeline.artifacts.run import HeadLayout
 

@@ -1,4 +1,4 @@
-"""What is exported: a trained run, out of its directory or of a delta, with its base model."""
+"""A trained run, out of its directory, with its base model: what is exported, or teaches."""
 
 import math
 from collections.abc import Mapping
@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 from transformers import AutoTokenizer, PreTrainedModel
 
-from export.bake import apply_masks, load_weights
-from export.base_model import load_base_encoder
+from pipeline.artifacts.bake import apply_masks, load_weights
+from pipeline.artifacts.base_model import load_base_encoder
 from pipeline.artifacts.classifier import TextClassifier, load_head
 from pipeline.artifacts.files import sha256_file
 from pipeline.artifacts.masks import read_masks
@@ -37,7 +37,7 @@ __all__ = [
 
 @dataclass
 class TrainedModel:
-    """What a run's ONNX graph is made of.
+    """A run's tokenizer and its classifier, as it predicts.
 
     Attributes:
         tokenizer: a fast tokenizer of transformers.
@@ -51,13 +51,16 @@ class TrainedModel:
     masks: dict[str, NDArray[np.bool_]]
 
 
-def load_run(directory: Path, run: RunManifest, *, model: str | None) -> TrainedModel:
+def load_run(
+    directory: Path, run: RunManifest, *, model: str | None, flag: str = "--model"
+) -> TrainedModel:
     """Load a run's files and its base model, put its weights in, and multiply the masks in.
 
     Args:
         directory: the run directory.
         run: its manifest.
         model: the base model, if it is not where the run says.
+        flag: what names the base model, for messages.
 
     Raises:
         ArtifactError: the run directory is incomplete, corrupt, or was changed.
@@ -65,7 +68,7 @@ def load_run(directory: Path, run: RunManifest, *, model: str | None) -> Trained
     """
     check_files(directory, run)
     tokenizer = load_tokenizer(directory)
-    encoder = load_base_encoder(run.base_model, model, owner=f"the run {directory}")
+    encoder = load_base_encoder(run.base_model, model, owner=f"the run {directory}", flag=flag)
     check_length(directory, run, encoder)
     masks: dict[str, NDArray[np.bool_]] = {}
     if trains_weights(run.method):

@@ -6,7 +6,7 @@ import torch
 from safetensors.torch import save_file
 from torch.nn.utils import parametrize
 
-from export.bake import apply_masks, load_weights
+from pipeline.artifacts.bake import apply_masks, load_weights
 from pipeline.artifacts.classifier import encoder_sha256, load_encoder
 from pipeline.errors import ArtifactError, ModelError
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 from transformers import AutoTokenizer, BertModel
 
-from export.base_model import BaseFiles, load_base_encoder, tensor_sha256
+from pipeline.artifacts.base_model import BaseFiles, load_base_encoder, tensor_sha256
 from pipeline.artifacts.classifier import encoder_sha256, load_encoder
 from pipeline.artifacts.run import BaseModel
 from pipeline.errors import ModelError

@@ -23,22 +23,25 @@ from pipeline.errors import ModelError
 __all__ = ["BaseFiles", "load_base_encoder", "tensor_sha256"]
 
 
-def load_base_encoder(base: BaseModel, model: str | None, *, owner: str) -> PreTrainedModel:
+def load_base_encoder(
+    base: BaseModel, model: str | None, *, owner: str, flag: str = "--model"
+) -> PreTrainedModel:
     """Load the base model's encoder and check that it is the one.
 
     Args:
         base: what the manifest says of it.
         model: where it is, if it is not where the manifest says.
         owner: what the manifest belongs to, for messages.
+        flag: what names the base model, for messages.
 
     Raises:
         ModelError: it is missing, or another one.
     """
     files = BaseFiles.locate(base, model)
     try:
-        encoder = load_encoder(files.model, revision=files.revision)
+        encoder = load_encoder(files.model, revision=files.revision, flag=flag)
     except ModelError as error:
-        if model is not None:
+        if model is not None or flag != "--model":
             raise
         raise ModelError(
             f"{error}; {owner} names that base model: if it is elsewhere now, give it with --model"
@@ -46,7 +49,7 @@ def load_base_encoder(base: BaseModel, model: str | None, *, owner: str) -> PreT
     digest = encoder_sha256(encoder)
     if digest != base.sha256:
         raise ModelError(
-            f"--model {files.model} has weights of hash {digest[:12]}, {owner} belongs to "
+            f"{flag} {files.model} has weights of hash {digest[:12]}, {owner} belongs to "
             f"{base.id} with hash {base.sha256[:12]}; give that model"
         )
     return encoder

@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 import torch
 
-from export.source import load_run
 from pipeline.artifacts.classifier import load_encoder
 from pipeline.artifacts.masks import read_masks, write_masks
 from pipeline.artifacts.run import read_run
+from pipeline.artifacts.trained import load_run
 from pipeline.errors import ArtifactError, ModelError
 
 

@@ -1,0 +1,80 @@
+"""The table of the methods' comparison."""
+
+import argparse
+from collections.abc import Iterator, Sequence
+from statistics import mean
+
+from benchmarks.methods_data import Cell
+from benchmarks.table_head import head, write_lines
+from pipeline.artifacts.manifest import to_json
+from pipeline.artifacts.run import RunManifest, read_run
+from pipeline.environment import package_versions
+from pipeline.intervals import share_estimate
+from pipeline.machine import describe_machine
+from pipeline.markdown import markdown_table
+
+__all__ = ["write_table"]
+
+_TITLES = {"sst2": "SST-2", "mrpc": "MRPC"}
+
+
+def write_table(arguments: argparse.Namespace, cells: Sequence[Cell]) -> None:
+    """Write what is there so far."""
+    found: dict[Cell, RunManifest] = {}
+    for cell in cells:
+        directory = arguments.work_dir / cell.task / cell.name
+        if directory.exists():
+            found[cell] = read_run(directory)
+    write_lines(_lines(found), arguments.output)
+
+
+def _lines(found: dict[Cell, RunManifest]) -> Iterator[str]:
+    content = {
+        "machine": to_json(describe_machine()),
+        "versions": package_versions(("torch", "transformers", "accelerate", "numpy")),
+    }
+    yield from head("Methods, densities and distillation on a small encoder", "methods", content)
+    yield "Accuracy on the validation data. In brackets the 95 % score interval over the examples,"
+    yield "at the mean over the seeds: what another validation set of this size could give. It says"
+    yield "nothing of the spread over seeds, which is the column beside it: smallest to largest."
+    yield ""
+    for task in dict.fromkeys(cell.task for cell in found):
+        runs = {cell: run for cell, run in found.items() if cell.task == task}
+        first = next(iter(runs.values()))
+        rows = first.validation_data.rows
+        steps = {run.training["steps"] for run in runs.values()}
+        yield f"## {_TITLES[task]}"
+        yield ""
+        yield (
+            f"{first.train_data.rows:,} training examples, {rows:,} validation examples, "
+            f"{' or '.join(map(str, sorted(steps)))} steps of "
+            f"{first.settings['batch_size']}."
+        )
+        yield ""
+        yield markdown_table(
+            ("density", "method", "teacher", "accuracy", "seeds", "seconds a run"),
+            list(_rows(runs, rows)),
+            numeric_from=3,
+        )
+        yield ""
+
+
+def _rows(runs: dict[Cell, RunManifest], examples: int) -> Iterator[tuple[str, ...]]:
+    groups = dict.fromkeys((cell.density, cell.method, cell.distilled) for cell in runs)
+    for density, method, distilled in sorted(groups, key=lambda group: (-group[0], group[2])):
+        members = [
+            run
+            for cell, run in runs.items()
+            if (cell.density, cell.method, cell.distilled) == (density, method, distilled)
+        ]
+        scores = [run.metrics["accuracy"] for run in members]
+        value = share_estimate(round(mean(scores) * examples), examples)
+        spread = f"{min(scores):.3f} to {max(scores):.3f}" if len(scores) > 1 else ""
+        yield (
+            f"{density:g}",
+            method,
+            "finetune" if distilled else "",
+            f"{mean(scores):.3f} ({value.low:.3f} to {value.high:.3f})",
+            f"{len(scores)}{': ' if spread else ''}{spread}",
+            f"{mean(run.training['seconds'] for run in members):.0f}",
+        )

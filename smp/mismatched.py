@@ -1,0 +1,33 @@
+"""MNLI's second validation set: texts of other genres than those of the training data."""
+
+from typing import Any
+
+import torch
+
+from pipeline.artifacts.classifier import TextClassifier
+from pipeline.data import encode_labels
+from smp.examples import tokenise
+from smp.task import Task, evaluate
+
+__all__ = ["evaluate_mismatched"]
+
+
+def evaluate_mismatched(
+    classifier: TextClassifier,
+    task: Task,
+    tokenizer: Any,
+    max_length: int,
+    device: torch.device,
+) -> dict[str, float]:
+    """The task's metric on the mismatched examples, under its name with ``_mismatched``.
+
+    Returns:
+        one metric, or none where the task has no such examples.
+    """
+    data = task.mismatched
+    if data is None:
+        return {}
+    targets = encode_labels(data, task.labels, flag="--task")
+    examples = tokenise(data, targets, tokenizer, max_length)
+    metrics = evaluate(classifier, examples, task, tokenizer.pad_token_id, device)
+    return {f"{task.metric}_mismatched": metrics[task.metric]}
