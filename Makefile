@@ -30,7 +30,7 @@ export HF_HUB_DISABLE_TELEMETRY := 1
 
 # What docs/api.md names.
 API_MODULES := export pipeline.artifacts pipeline.config pipeline.errors pipeline.gate serve \
-  serve.bench smp.masking smp.schedules smp.scores smp.train
+  pipeline.export_masks serve.bench smp.import_masks smp.masking smp.schedules smp.scores smp.train
 
 .PHONY: help venv native kernel-bench api demo demo-data test check format lock clean clean-all \
   wheel test-lowest test-highest lock-lowest

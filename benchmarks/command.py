@@ -5,6 +5,8 @@ import sys
 
 from pipeline.errors import PipelineError
 
+COMMAND = (sys.executable, "-m", "pipeline")
+
 
 def smp_pipeline(*arguments: str) -> None:
     """Run one command.
@@ -12,8 +14,7 @@ def smp_pipeline(*arguments: str) -> None:
     Raises:
         PipelineError: it failed; with the last line that it printed.
     """
-    command = [sys.executable, "-m", "pipeline", *arguments]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    done = subprocess.run([*COMMAND, *arguments], capture_output=True, text=True, check=False)
     if done.returncode:
         reason = (done.stderr.strip().splitlines() or ["no message"])[-1]
         raise PipelineError(f"smp-pipeline {' '.join(arguments)} failed: {reason}")

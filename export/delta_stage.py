@@ -296,7 +296,7 @@ def _write_card(directory: Path, delta: DeltaManifest) -> None:
         sha256=base.sha256,
         density=run.density,
         summary=delta.summary(),
-        task=", ".join(run.task.labels) or "regression",
+        task=", ".join(run.task.labels) or run.task.kind,
         method=run.method,
         metrics=metrics or "not measured",
     )

@@ -23,9 +23,8 @@ from pipeline import __version__
 from pipeline.artifacts.classifier import TextClassifier
 from pipeline.errors import ModelError
 
-__all__ = ["OUTPUT", "export_graph", "graph_inputs", "sample_inputs", "silence"]
+__all__ = ["export_graph", "graph_inputs", "sample_inputs", "silence"]
 
-OUTPUT = "logits"
 _AXES = ("batch", "sequence")
 
 
@@ -63,6 +62,7 @@ def export_graph(
     inputs: Sequence[str],
     opset: int,
     *,
+    outputs: Sequence[str] = ("logits",),
     fold_constants: bool = True,
 ) -> ir.Model:
     """Export a classifier through torch.export.
@@ -76,17 +76,18 @@ def export_graph(
         pruned: parameter names of the pruned matrices in the encoder.
         inputs: the input names (:func:`graph_inputs`).
         opset: the opset of the default domain.
+        outputs: the output names; several take the classifier's logits apart, one each.
         fold_constants: compute what depends on no input, and simplify; otherwise the graph is as
             traced, but for the pruned weights.
 
     Returns:
-        A model with inputs int64 [batch, sequence] and the output ``logits``, float32
-        [batch, outputs], without shapes, names or traces of this machine.
+        A model with inputs int64 [batch, sequence] and the classifier's logits, float32, as
+        output, without shapes, names or traces of this machine.
 
     Raises:
         ModelError: torch.onnx cannot export this architecture.
     """
-    model = _trace(classifier, inputs, opset)
+    model = _trace(classifier, inputs, outputs, opset)
     graph = model.graph
     _name_after_parameters(graph, [name for name, _ in classifier.encoder.named_parameters()])
     missing = sorted(set(pruned) - set(graph.initializers))
@@ -102,15 +103,35 @@ def export_graph(
     else:
         _tidy(model)
     ClearMetadataAndDocStringPass()(model)
-    _describe(model)
+    axes: list[str | None] = [*_AXES] if classifier.layout.pooling == "tokens" else [_AXES[0]]
+    _describe(model, axes if len(outputs) > 1 else [*axes, None])
     return model
+
+
+class _PartedClassifier(TextClassifier):
+    """Each of the logits as an output of its own."""
+
+    def forward(  # type: ignore[override]
+        self,
+        input_ids: torch.Tensor,
+        attention_mask: torch.Tensor,
+        token_type_ids: torch.Tensor | None = None,
+    ) -> tuple[torch.Tensor, ...]:
+        """The logits, float [batch, sequence] each."""
+        return super().forward(input_ids, attention_mask, token_type_ids).unbind(-1)
 
 
 def _model_type(classifier: TextClassifier) -> str:
     return str(classifier.encoder.config.model_type)
 
 
-def _trace(classifier: TextClassifier, inputs: Sequence[str], opset: int) -> ir.Model:
+def _trace(
+    classifier: TextClassifier, inputs: Sequence[str], outputs: Sequence[str], opset: int
+) -> ir.Model:
+    if len(outputs) > 1:
+        classifier = _PartedClassifier(
+            classifier.encoder, classifier.head, classifier.layout
+        ).eval()
     axes = {name: {0: Dim.DYNAMIC, 1: Dim.DYNAMIC} for name in inputs}
     try:
         with silence(), torch.no_grad():
@@ -121,7 +142,7 @@ def _trace(classifier: TextClassifier, inputs: Sequence[str], opset: int) -> ir.
                 dynamo=True,
                 dynamic_shapes=axes,
                 input_names=list(inputs),
-                output_names=[OUTPUT],
+                output_names=list(outputs),
                 opset_version=opset,
                 optimize=False,
                 verbose=False,
@@ -194,7 +215,7 @@ def _tidy(model: ir.Model) -> None:
     RemoveUnusedOpsetsPass()(model)
 
 
-def _describe(model: ir.Model) -> None:
+def _describe(model: ir.Model, output_axes: Sequence[str | None]) -> None:
     """Name the axes and the producer; drop inferred shapes, whose symbols mean nothing outside."""
     graph = model.graph
     for node in graph.all_nodes():
@@ -204,8 +225,8 @@ def _describe(model: ir.Model) -> None:
                 output.type = None
     for value in graph.inputs:
         value.shape = ir.Shape(_AXES)
-    (logits,) = graph.outputs
-    logits.shape = ir.Shape((_AXES[0], None))
+    for logits in graph.outputs:
+        logits.shape = ir.Shape(output_axes)
     graph.name = "smp_pipeline"
     model.producer_name = "smp-pipeline"
     model.producer_version = __version__

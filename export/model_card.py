@@ -6,9 +6,17 @@ from pathlib import Path
 
 import yaml
 
+from export.usage import hub_tag, usage
 from pipeline.artifacts.exported import MANIFEST_FILE, MODEL_FILE, ExportManifest
 from pipeline.artifacts.manifest import from_json
-from pipeline.artifacts.run import DataFile, MatrixDensity, Pattern, prunes, trains_weights
+from pipeline.artifacts.run import (
+    DataFile,
+    MatrixDensity,
+    Pattern,
+    TaskLayout,
+    prunes,
+    trains_weights,
+)
 
 __all__ = ["write_model_card"]
 
@@ -28,47 +36,6 @@ _PATTERNS = {
     "4:8": "4:8, at most 4 of 8 neighbours along the input remain",
     "block-4x1": "block-4x1, 4 outputs of one input remain together or not at all",
 }
-
-_USAGE = """```python
-import numpy as np
-import onnxruntime as ort
-{imports}from tokenizers import Tokenizer
-
-tokenizer = Tokenizer.from_file("tokenizer.json")
-tokenizer.enable_truncation({max_length})
-tokenizer.enable_padding(pad_id={pad_token_id})
-{session}
-
-encodings = tokenizer.encode_batch([{example}])
-fields = {{"input_ids": "ids", "attention_mask": "attention_mask", "token_type_ids": "type_ids"}}
-inputs = {{
-    entry.name: np.array([getattr(encoding, fields[entry.name]) for encoding in encodings])
-    for entry in session.get_inputs()
-}}
-(logits,) = session.run(["logits"], inputs)
-print(logits)
-```"""
-
-_ENGINE_NEEDS = """The operators are in the native library of smp-pipeline
-(`pip install smp-pipeline[cpu]`):
-
-"""
-
-_ENGINE_SESSION = """options = ort.SessionOptions()
-serve.register(options)
-session = ort.InferenceSession("model.onnx", options)"""
-
-_OPTIMUM = """
-
-With optimum (`pip install "optimum-onnx[onnxruntime]"`):
-
-```python
-from optimum.onnxruntime import ORTModelForSequenceClassification
-from transformers import AutoTokenizer, pipeline
-
-model = ORTModelForSequenceClassification.from_pretrained(".")
-classify = pipeline("text-classification", model=model, tokenizer=AutoTokenizer.from_pretrained("."))
-```"""  # noqa: E501
 
 
 @dataclass(frozen=True)
@@ -98,7 +65,7 @@ def write_model_card(directory: Path, manifest: ExportManifest) -> None:
         "## Density\n\n" + _densities(manifest, run),
         "## Verification\n\n" + _verification(manifest),
         "## Data\n\n" + _data(run),
-        "## Use\n\n" + _usage(manifest),
+        "## Use\n\n" + usage(manifest),
         "## Limits\n\n" + _limits(manifest),
     ]
     (directory / "README.md").write_text("\n\n".join(sections) + "\n", encoding="utf-8")
@@ -107,7 +74,7 @@ def write_model_card(directory: Path, manifest: ExportManifest) -> None:
 def _front_matter(manifest: ExportManifest) -> str:
     content: dict[str, object] = {
         "library_name": "onnx",
-        "pipeline_tag": "text-classification",
+        "pipeline_tag": hub_tag(manifest.task.kind),
         "tags": ["onnx", "onnxruntime", "smp-pipeline", manifest.method],
     }
     if _is_hub_id(manifest.base_model.id):
@@ -133,7 +100,6 @@ def _title(manifest: ExportManifest) -> str:
 
 def _summary(manifest: ExportManifest, run: _Record) -> str:
     task = manifest.task
-    predicts = "one number" if task.kind == "regression" else f"one of {', '.join(task.labels)}"
     unchanged = ""
     if not trains_weights(manifest.method):
         unchanged = " The remaining weights are the pretrained ones, unchanged."
@@ -143,12 +109,24 @@ def _summary(manifest: ExportManifest, run: _Record) -> str:
             f"of its weights `{manifest.base_model.sha256}`",
             f"- Method: {_METHODS[manifest.method]}.{unchanged}",
             *([] if run.pattern == "unstructured" else [f"- Pattern: {_PATTERNS[run.pattern]}."]),
-            f"- Predicts: {predicts}, from at most {task.max_length} tokens",
+            f"- Predicts: {_predicts(task)}, from at most {task.max_length} tokens",
             f"- Format: {_format(manifest)}, ONNX opset {manifest.opset}",
             *_changes(manifest),
             f"- Made by smp-pipeline {manifest.smp_pipeline_version}",
         ]
     )
+
+
+def _predicts(task: TaskLayout) -> str:
+    match task.kind:
+        case "regression":
+            return "one number"
+        case "question-answering":
+            none = ", or none" if task.answers is not None and task.answers.no_answer else ""
+            return f"the span of a context that answers a question{none}"
+        case "token-classification":
+            return f"for each token one of {', '.join(task.labels)}"
+    return f"one of {', '.join(task.labels)}"
 
 
 def _format(manifest: ExportManifest) -> str:
@@ -214,11 +192,13 @@ def _verification(manifest: ExportManifest) -> str:
     checked = manifest.verification
     reference = "PyTorch" if checked.reference == "pytorch" else "the graph it was converted from"
     inputs = f"{checked.texts} validation texts" if checked.texts else "made-up inputs"
+    answers = manifest.task.kind == "question-answering"
+    predicted = "likeliest starts and ends" if answers else "predicted labels"
     text = (
         f"ONNX Runtime {manifest.versions.get('onnxruntime', '')} against {reference} on "
         f"{inputs}: the largest difference of a logit is "
         f"{checked.largest_logit_difference:.3g} ({checked.tolerance:.3g} was allowed), and "
-        f"{checked.label_agreement:.1%} of the predicted labels agree."
+        f"{checked.label_agreement:.1%} of the {predicted} agree."
     )
     if checked.reference == "onnx":
         return text
@@ -243,27 +223,17 @@ def _source(data: DataFile) -> str:
     return data.source if data.sha256 is None else Path(data.source).name
 
 
-def _usage(manifest: ExportManifest) -> str:
-    example = '"A text."'
-    if manifest.task.text_pair_column is not None:
-        example = '("A text.", "Its partner.")'
-    engine = manifest.format == "engine"
-    code = _USAGE.format(
-        max_length=manifest.task.max_length,
-        pad_token_id=manifest.pad_token_id,
-        example=example,
-        imports="import serve\n" if engine else "",
-        session=_ENGINE_SESSION if engine else 'session = ort.InferenceSession("model.onnx")',
-    )
-    return (_ENGINE_NEEDS + code) if engine else code + _OPTIMUM
-
-
 def _limits(manifest: ExportManifest) -> str:
     limits = [
         "Measured on the data above only; other domains and languages are untested.",
         "The base model's licence applies, and so do the limits of its pretraining data.",
         f"Texts longer than {manifest.task.max_length} tokens must be cut, as above.",
     ]
+    if manifest.task.kind == "question-answering":
+        limits.append(
+            "A long context is cut into windows, of which the code above takes the first; "
+            "the best span of all windows, its end not before its start, is the answer."
+        )
     if prunes(manifest.method) and manifest.format != "engine":
         limits.append(
             "Zeros make the file smaller once it is packed or compressed; stock ONNX Runtime "

@@ -1,6 +1,7 @@
 """config.json and tokenizer files, as transformers' and optimum's classes want them."""
 
 import json
+from collections.abc import Mapping
 from copy import deepcopy
 from pathlib import Path
 from typing import Any
@@ -8,38 +9,47 @@ from typing import Any
 from optimum.exporters.tasks import TasksManager
 from transformers import PretrainedConfig
 
-from pipeline.artifacts.run import TaskLayout
+from pipeline.artifacts.run import TaskKind, TaskLayout
 from pipeline.errors import ModelError
 
 __all__ = ["write_config", "write_tokenizer"]
 
+# What transformers' classes are found by, and what they are for.
+_CLASSES: Mapping[TaskKind, tuple[str, str]] = {
+    "classification": ("text-classification", "sequence classification"),
+    "regression": ("text-classification", "sequence classification"),
+    "question-answering": ("question-answering", "question answering"),
+    "token-classification": ("token-classification", "token classification"),
+}
+
 
 def write_config(directory: Path, encoder_config: PretrainedConfig, task: TaskLayout) -> None:
-    """Write ``config.json`` of the sequence classification class of the encoder's architecture.
+    """Write ``config.json`` of the class for the task of the encoder's architecture.
 
     Raises:
         ModelError: transformers has no such class for the architecture.
     """
     model_type = str(encoder_config.model_type)
+    found_by, purpose = _CLASSES[task.kind]
     try:
         auto_class = TasksManager.get_model_class_for_task(
-            "text-classification", model_type=model_type, library="transformers"
+            found_by, model_type=model_type, library="transformers"
         )
         architecture = auto_class._model_mapping[type(encoder_config)].__name__
     except (KeyError, ValueError) as error:
         raise ModelError(
-            f"transformers has no sequence classification model of type {model_type!r}; "
-            "choose another base model"
+            f"transformers has no {purpose} model of type {model_type!r}; choose another base model"
         ) from error
     config = deepcopy(encoder_config)
     config.architectures = [architecture]
     if task.kind == "regression":
         config.num_labels = 1
         config.problem_type = "regression"
-    else:
+    elif task.kind == "classification":
+        config.problem_type = "single_label_classification"
+    if task.labels:
         config.id2label = dict(enumerate(task.labels))
         config.label2id = {label: index for index, label in enumerate(task.labels)}
-        config.problem_type = "single_label_classification"
     content = config.to_diff_dict()
     content.pop("_name_or_path", None)  # a path of this machine
     _write_json(directory / "config.json", content)

@@ -9,15 +9,14 @@ from pathlib import Path
 
 import onnx
 
-from export.comparison_texts import comparison_texts
+from export.comparison_texts import comparison_texts, text_batches
 from export.engine import convert
 from export.engine.probe import Batch, make_batches
 from export.fusion import DOMAIN, OPERATORS
 from export.graph_file import read_graph, write_graph
 from export.model_card import write_model_card
 from export.sparse_initializers import to_dense_initializers
-from export.triton import lay_out
-from export.verify import text_batches
+from export.triton import check_kind, lay_out
 from export.verify_onnx import compare_with_onnx
 from pipeline import __version__, native
 from pipeline.artifacts.exported import (
@@ -115,6 +114,8 @@ def convert_file(config: ExportConfig) -> ConvertedFile:
                 f"--format triton needs {MANIFEST_FILE} of an export beside {source}, which says "
                 "what the model's inputs and labels are; use --format engine"
             )
+        if manifest is not None and config.format == "triton":
+            check_kind(manifest.task.kind)
         status.update("putting in the engine's operators")
         try:
             converted = convert(original, values=config.weight_values, compute=compute)

@@ -23,7 +23,7 @@ from export.model_config import write_config, write_tokenizer
 from export.packed_graph import EncodeWeights
 from export.sparse_initializers import to_sparse_initializers
 from export.structure import RemoveEmptyStructure
-from export.triton import lay_out
+from export.triton import check_kind, lay_out
 from export.verify import check_graph, check_weights, compare_with_pytorch
 from export.vocabulary import prune_vocabulary
 from pipeline import __version__, native
@@ -36,6 +36,7 @@ from pipeline.artifacts.exported import (
     EngineReport,
     ExportManifest,
     StructureReport,
+    graph_outputs,
     write_export_manifest,
 )
 from pipeline.artifacts.files import sha256_file, staged_directory
@@ -86,6 +87,8 @@ def export_run(config: ExportConfig) -> ExportManifest:
         staged_directory(config.output_dir) as directory,
     ):
         run, load = _source(config)
+        if config.format == "triton":
+            check_kind(run.task.kind)
         if not prunes(run.method) and (config.format, config.weight_values) != ("dense", "fp32"):
             flag = f"--format {config.format}"
             if config.format == "dense":
@@ -137,6 +140,7 @@ def export_run(config: ExportConfig) -> ExportManifest:
             directory / TOKENIZER_FILE,
             texts,
             inputs=inputs,
+            outputs=graph_outputs(run.task.kind),
             max_length=run.task.max_length,
             pad_token_id=int(tokenizer.pad_token_id or 0),
             tolerance=config.share_allowed,
@@ -212,7 +216,12 @@ def _build(
     """Trace the classifier, run the graph passes, and encode embeddings and weights."""
     status.update("tracing the model")
     model = export_graph(
-        classifier, tuple(masks), inputs, config.opset, fold_constants=config.fold_constants
+        classifier,
+        tuple(masks),
+        inputs,
+        config.opset,
+        outputs=graph_outputs(run.task.kind),
+        fold_constants=config.fold_constants,
     )
     _describe(model, config, run)
     structure: StructureReport | None = None

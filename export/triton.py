@@ -8,11 +8,18 @@ from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 
 from pipeline import native
-from pipeline.artifacts.exported import DATA_FILE, MODEL_FILE, TOKENIZER_FILE, ExportManifest
+from pipeline.artifacts.exported import (
+    DATA_FILE,
+    MODEL_FILE,
+    TOKENIZER_FILE,
+    ExportManifest,
+    is_by_token,
+)
+from pipeline.artifacts.run import TaskKind
 from pipeline.artifacts.triton import TritonManifest, write_triton_manifest
-from pipeline.errors import MachineError
+from pipeline.errors import ConfigurationError, MachineError
 
-__all__ = ["lay_out"]
+__all__ = ["check_kind", "lay_out"]
 
 _VERSION = "1"
 _LABELS_FILE = "labels.txt"
@@ -133,6 +140,19 @@ _FIELDS = {
     "attention_mask": "attention_mask",
     "token_type_ids": "type_ids",
 }
+
+
+def check_kind(kind: TaskKind) -> None:
+    """Refuse the kinds of tasks that a repository cannot be laid out for.
+
+    Raises:
+        ConfigurationError: it is one of them.
+    """
+    if is_by_token(kind):
+        raise ConfigurationError(
+            f"--format triton lays out models that give a label or a number a text, this one is "
+            f"for {kind}; use --format engine"
+        )
 
 
 def lay_out(directory: Path, manifest: ExportManifest, *, name: str, repository: str) -> None:

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal, TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 import onnx
@@ -10,40 +10,21 @@ import onnxruntime as ort
 import torch
 from numpy.typing import NDArray
 from onnx.utils import Extractor
-from tokenizers import Encoding, Tokenizer
 
+from export.comparison_texts import Row, text_batches
 from export.engine.blob import decode
-from export.graph import OUTPUT
 from export.graph_file import read_graph
+from export.judge import LEAST_AGREEMENT, Pair, judge, worst
 from export.quantise import Values, round_weights
 from export.sparse_initializers import declare_as_inputs, to_dense_initializers
 from pipeline import native
 from pipeline.artifacts.classifier import TextClassifier
 from pipeline.artifacts.exported import Verification
-from pipeline.data import LabelledText
 from pipeline.errors import VerificationError, first_line
 
-__all__ = [
-    "LEAST_AGREEMENT",
-    "check_graph",
-    "check_weights",
-    "compare_with_pytorch",
-    "judge",
-    "open_graph",
-    "text_batches",
-]
-
-# Of the labels on real texts. Rounding flips those that are undecided anyway, hardly any other.
-LEAST_AGREEMENT = 0.95
+__all__ = ["check_graph", "check_weights", "compare_with_pytorch", "open_graph"]
 
 Indices: TypeAlias = NDArray[np.int64]
-
-_BATCH_SIZE = 16
-_ENCODING_FIELDS = {
-    "input_ids": "ids",
-    "attention_mask": "attention_mask",
-    "token_type_ids": "type_ids",
-}
 
 
 def check_graph(path: Path) -> None:
@@ -185,15 +166,16 @@ def compare_with_pytorch(
     path: Path,
     classifier: TextClassifier,
     tokenizer_path: Path,
-    texts: LabelledText,
+    texts: Sequence[Row],
     *,
     inputs: Sequence[str],
+    outputs: Sequence[str],
     max_length: int,
     pad_token_id: int,
     tolerance: float,
     engine: bool = False,
 ) -> Verification:
-    """Compare logits of ONNX Runtime and PyTorch on real texts (:func:`text_batches`).
+    """Compare logits of ONNX Runtime and PyTorch on real texts, at real tokens.
 
     Args:
         path: model.onnx.
@@ -201,6 +183,7 @@ def compare_with_pytorch(
         tokenizer_path: tokenizer.json.
         texts: the texts.
         inputs: the graph's inputs.
+        outputs: the graph's outputs.
         max_length: tokens after which a text is cut.
         pad_token_id: the id that pads ``input_ids``.
         tolerance: allowed difference as a share of max(1, largest absolute logit).
@@ -211,21 +194,31 @@ def compare_with_pytorch(
         VerificationError: the logits differ by more, or are not finite.
     """
     session = open_graph(path, engine=engine)
-    expected, found = [], []
+    by_token = classifier.layout.pooling == "tokens"
     batches = text_batches(
         tokenizer_path, texts, inputs=inputs, max_length=max_length, pad_token_id=pad_token_id
     )
+    kept = [batch["attention_mask"] != 0 for batch in batches]
+    compared: list[list[Pair]] = [[] for _ in outputs]
     for batch in batches:
         with torch.inference_mode():
             tensors = {name: torch.from_numpy(array) for name, array in batch.items()}
-            expected.append(classifier(**tensors).numpy())
-        found.append(np.asarray(session.run([OUTPUT], batch)[0]))
-    return judge(
-        np.concatenate(expected),
-        np.concatenate(found),
-        len(texts),
-        tolerance,
-        least_agreement=LEAST_AGREEMENT if engine else 0.0,
+            logits = classifier(**tensors).numpy()
+        expected = [logits] if len(outputs) == 1 else np.moveaxis(logits, -1, 0)
+        found = session.run(list(outputs), batch)
+        for pairs, wanted, given in zip(compared, expected, found, strict=True):
+            pairs.append((np.asarray(wanted), np.asarray(given)))
+    return worst(
+        [
+            judge(
+                pairs,
+                kept if by_token else None,
+                len(texts),
+                tolerance,
+                least_agreement=LEAST_AGREEMENT if engine else 0.0,
+            )
+            for pairs in compared
+        ]
     )
 
 
@@ -245,97 +238,3 @@ def open_graph(path: Path, *, engine: bool) -> ort.InferenceSession:
     except Exception as error:  # ONNX Runtime's exceptions share no other base
         reason = first_line(error)
         raise VerificationError(f"onnxruntime cannot open {path.name} ({reason})") from error
-
-
-def text_batches(
-    tokenizer_path: Path,
-    texts: LabelledText,
-    *,
-    inputs: Sequence[str],
-    max_length: int,
-    pad_token_id: int,
-) -> list[dict[str, NDArray[np.int64]]]:
-    """Texts in padded batches, then one text alone, then one input of the full length.
-
-    They are tokenised as the benchmark and the service do.
-
-    Args:
-        tokenizer_path: tokenizer.json.
-        texts: the texts.
-        inputs: the graph's inputs.
-        max_length: tokens after which a text is cut.
-        pad_token_id: the id that pads ``input_ids``.
-    """
-    tokenizer = Tokenizer.from_file(str(tokenizer_path))
-    tokenizer.no_padding()
-    tokenizer.enable_truncation(max_length)
-    pairs = texts.pairs
-    rows = list(texts.texts) if pairs is None else list(zip(texts.texts, pairs, strict=True))
-    encodings = tokenizer.encode_batch(rows)
-    batches = [
-        _collate(encodings[start : start + _BATCH_SIZE], inputs, pad_token_id)
-        for start in range(0, len(encodings), _BATCH_SIZE)
-    ]
-    alone = _collate(encodings[:1], inputs, pad_token_id)
-    longest = {name: np.resize(ids, (1, max_length)) for name, ids in alone.items()}
-    return [*batches, alone, longest]
-
-
-def _collate(
-    encodings: Sequence[Encoding], inputs: Sequence[str], pad_token_id: int
-) -> dict[str, NDArray[np.int64]]:
-    """Pad encodings to the longest of them: int64 [batch, sequence] an input."""
-    shape = (len(encodings), max(len(encoding.ids) for encoding in encodings))
-    batch = {}
-    for name in inputs:
-        batch[name] = np.full(shape, pad_token_id if name == "input_ids" else 0, dtype=np.int64)
-        for row, encoding in enumerate(encodings):
-            batch[name][row, : len(encoding.ids)] = getattr(encoding, _ENCODING_FIELDS[name])
-    return batch
-
-
-def judge(
-    expected: NDArray[np.float32],
-    found: NDArray[np.float32],
-    texts: int,
-    tolerance: float,
-    *,
-    least_agreement: float = 0.0,
-    reference: Literal["pytorch", "onnx"] = "pytorch",
-) -> Verification:
-    """Decide whether logits are close enough.
-
-    Args:
-        expected: float32 [rows, outputs], of the reference.
-        found: float32 [rows, outputs], of the exported graph.
-        texts: how many of the rows are texts; the first ones.
-        tolerance: allowed difference as a share of max(1, largest absolute logit).
-        least_agreement: smallest allowed share of texts with the same label.
-        reference: what computed ``expected``.
-
-    Raises:
-        VerificationError: they are not.
-    """
-    names = {"pytorch": "PyTorch", "onnx": "the original graph"}
-    largest = float(np.max(np.abs(found - expected)))
-    allowed = tolerance * max(1.0, float(np.max(np.abs(expected))))
-    if not largest <= allowed:  # also where the difference is NaN
-        where = f"{texts} validation texts" if texts else "made-up inputs"
-        raise VerificationError(
-            f"ONNX Runtime and {names[reference]} differ by {largest:.3g} in a logit on {where}, "
-            f"{allowed:.3g} is allowed; nothing was written. Allow more with "
-            "--tolerance, or store the weights with --values fp32 (with --format engine: and "
-            "--compute fp32)"
-        )
-    agreement = 1.0
-    if expected.shape[1] > 1:
-        rows = texts or len(expected)
-        same = expected[:rows].argmax(axis=1) == found[:rows].argmax(axis=1)
-        agreement = float(np.mean(same))
-    if texts and agreement < least_agreement:
-        raise VerificationError(
-            f"only {agreement:.1%} of {texts} validation texts get the label that "
-            f"{names[reference]} gives them, {least_agreement:.0%} are needed; nothing was "
-            "written. Use --compute fp32, or more texts (--verification-samples)"
-        )
-    return Verification(texts, largest, allowed, agreement, reference)

@@ -6,11 +6,15 @@ from pathlib import Path
 import numpy as np
 
 from export.engine.probe import Batch
-from export.verify import LEAST_AGREEMENT, judge, open_graph
+from export.judge import LEAST_AGREEMENT, judge, worst
+from export.verify import open_graph
 from pipeline.artifacts.exported import Verification
 from pipeline.errors import VerificationError, first_line
 
 __all__ = ["compare_with_onnx"]
+
+# Outputs of tokens whose largest value is what is predicted, by the names that optimum gives them.
+_LOGITS = ("logits", "start_logits", "end_logits")
 
 
 def compare_with_onnx(
@@ -26,8 +30,8 @@ def compare_with_onnx(
         tolerance: allowed difference as a share of max(1, largest absolute output).
 
     Returns:
-        The figures of the output that differs most, and the agreement of the labels if the first
-        output is [batch, labels].
+        The figures of the output that differs most, and the smallest agreement of predictions:
+        of the first output if it is [batch, labels], and of logits of tokens.
 
     Raises:
         MachineError: the engine's library is missing.
@@ -54,34 +58,33 @@ def compare_with_onnx(
     if not used:
         raise VerificationError(f"{original} does not run on any made-up inputs")
     checked = []
-    for index, first in enumerate(expected[0]):
+    for index, (output, first) in enumerate(
+        zip(sessions[0].get_outputs(), expected[0], strict=True)
+    ):
         if not isinstance(first, np.ndarray) or first.dtype != np.float32:
             continue
-        pairs = [(arrays[index], batch) for arrays, batch in zip(expected, used, strict=True)]
+        pairs = [
+            (arrays[index], others[index]) for arrays, others in zip(expected, found, strict=True)
+        ]
         # The engine computes nothing of what belongs to masked tokens.
-        by_token = all(array.shape[:2] == batch.kept.shape for array, batch in pairs)
-        widths = {array.shape[1:] for array, _ in pairs}
-        are_logits = index == 0 and first.ndim == 2 and len(widths) == 1 and not by_token
-        wanted, given = (
-            np.concatenate(
-                [
-                    arrays[index][batch.kept] if by_token else arrays[index]
-                    for arrays, batch in zip(each, used, strict=True)
-                ],
-                axis=0 if are_logits else None,
-            )
-            for each in (expected, found)
+        by_token = all(
+            array.shape[:2] == batch.kept.shape
+            for (array, _), batch in zip(pairs, used, strict=True)
         )
+        widths = {array.shape[1:] for array, _ in pairs}
+        of_texts = index == 0 and first.ndim == 2 and len(widths) == 1 and not by_token
+        labels = of_texts or (by_token and output.name in _LOGITS)
         checked.append(
             judge(
-                wanted.reshape(len(wanted), -1),
-                given.reshape(len(given), -1),
+                pairs,
+                [batch.kept for batch in used] if by_token else None,
                 texts,
                 tolerance,
-                least_agreement=LEAST_AGREEMENT if are_logits else 0.0,
+                labels=labels,
+                least_agreement=LEAST_AGREEMENT if labels else 0.0,
                 reference="onnx",
             )
         )
     if not checked:
         raise VerificationError("the graph has no float32 output to compare")
-    return max(checked, key=lambda result: result.largest_logit_difference / result.tolerance)
+    return worst(checked)

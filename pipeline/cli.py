@@ -14,6 +14,8 @@ from pipeline.config import (
     BenchConfig,
     CheckConfig,
     ExportConfig,
+    ExportMasksConfig,
+    ImportMasksConfig,
     ReportConfig,
     ServeConfig,
     TrainConfig,
@@ -273,7 +275,12 @@ def _is_done(config: Any) -> bool:
     return done
 
 
-@app.command(cls=Command, epilog="smp-pipeline info runs/reviews")
+@app.command(
+    cls=Command,
+    epilog="""\
+smp-pipeline info runs/reviews
+smp-pipeline info runs/reviews --heat-map reviews.png""",
+)
 @with_common_flags
 def info(
     json: bool,
@@ -289,10 +296,21 @@ def info(
             rich_help_panel="Options",
         ),
     ] = False,
+    heat_map: Annotated[
+        str | None,
+        typer.Option(
+            "--heat-map",
+            help="Draw the densities of a run's or model's matrices into a .png or .svg file.",
+            metavar="FILE",
+            rich_help_panel="Options",
+        ),
+    ] = None,
 ) -> None:
     """Say what a run directory, a model directory or a bench.json holds."""
     from pipeline.info import describe, describe_native, print_description
 
+    if native and heat_map is not None:
+        raise ConfigurationError("--heat-map needs PATH, the run or model to draw")
     if native == (path is not None):
         raise ConfigurationError("info takes PATH or --native; give one of the two")
     if path is None:
@@ -300,7 +318,36 @@ def info(
         _print_json(library) if json else print(library["path"])
         return
     description = describe(Path(path))
+    if heat_map is not None:
+        from pipeline.heat_map import write_heat_map
+
+        write_heat_map(Path(heat_map), description)
+        print(f"wrote {heat_map}", file=sys.stderr)
     _print_json(description) if json else print_description(description)
+
+
+@app.command(
+    cls=Command,
+    epilog="""\
+smp-pipeline import-masks mnli_0.10_kd_mag.npy --model bert-base-uncased \\
+    --task mnli --label-words Yes --label-words Maybe --label-words No \\
+    --output-dir runs/mnli""",
+)
+@with_flags(ImportMasksConfig)
+def import_masks(json: bool, dry_run: DryRun = False, **values: Any) -> None:
+    """Make a run directory of a mask file as the authors of SMP published them, for a BERT.
+
+    The file holds bits alone: which model they belong to, and which word scores which label, has to
+    be said.
+    """
+    _stage("import-masks", ImportMasksConfig, values, dry_run=dry_run, as_json=json)
+
+
+@app.command(cls=Command, epilog="smp-pipeline export-masks runs/mnli --output mnli_0.10_mag.npy")
+@with_flags(ExportMasksConfig)
+def export_masks(json: bool, dry_run: DryRun = False, **values: Any) -> None:
+    """Write the masks of a run of BERT as a file like those that the authors of SMP published."""
+    _stage("export-masks", ExportMasksConfig, values, dry_run=dry_run, as_json=json)
 
 
 def main() -> None:

@@ -1,42 +1,29 @@
 """Labelled text from csv, tsv, json, jsonl and parquet files, read through `datasets`."""
 
-import csv
 import math
 import re
-import tempfile
-import textwrap
-import warnings
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 from pipeline.errors import DataError
+from pipeline.rows import choose_column, load_rows
 
 __all__ = [
     "LabelledText",
     "encode_labels",
     "infer_labels",
     "infer_task_kind",
+    "label_name",
+    "labelled_text",
     "numeric_labels",
     "read_labelled_text",
 ]
 
-# pandas reads "NA", "null" and "None" as missing, which are words and class names here; and a first
-# column without a name as an index, where a comma without quotes is the likelier cause.
-_CSV = {"keep_default_na": False, "na_values": ["", "nan", "NaN"], "index_col": False}
 # What other programs write for a missing number.
 _MISSING_LABELS = ("", "NA", "N/A", "#N/A", "nan", "NaN", "null", "NULL")
-_LOADERS: dict[str, tuple[str, dict[str, Any]]] = {
-    ".csv": ("csv", _CSV),
-    # Quotes mean nothing in tsv: a text that starts with one would swallow the rows after it.
-    ".tsv": ("csv", {**_CSV, "sep": "\t", "quoting": csv.QUOTE_NONE}),
-    ".json": ("json", {}),
-    ".jsonl": ("json", {}),
-    ".parquet": ("parquet", {}),
-}
 _TEXT_COLUMNS = ("text", "sentence", "sentence1", "question1", "premise", "question")
 _PAIR_COLUMNS = {
     "sentence1": ("sentence2",),
@@ -103,20 +90,36 @@ def read_labelled_text(
         DataError: the file is missing, empty or malformed, a column is missing, or a text or a
             label is empty or NaN.
     """
-    where = f"{flag} {path}"
-    rows = _load(path, where)
+    return labelled_text(
+        load_rows(path, f"{flag} {path}"),
+        f"{flag} {path}",
+        source=str(path),
+        text_column=text_column,
+        text_pair_column=text_pair_column,
+        label_column=label_column,
+    )
+
+
+def labelled_text(
+    rows: Any,
+    where: str,
+    *,
+    source: str,
+    text_column: str | None,
+    text_pair_column: str | None,
+    label_column: str | None,
+) -> LabelledText:
+    """Labelled text of rows that :func:`pipeline.rows.load_rows` gave; see above for the rest."""
     columns = list(rows.column_names)
-    if len(rows) == 0:
-        raise DataError(f"{where}: the file has no examples")
-    text_column = _choose(columns, text_column, _TEXT_COLUMNS, where, "--text-column")
-    label_column = _choose(columns, label_column, ("label",), where, "--label-column")
+    text_column = choose_column(columns, text_column, _TEXT_COLUMNS, where, "--text-column")
+    label_column = choose_column(columns, label_column, ("label",), where, "--label-column")
     if text_pair_column is not None:
-        _choose(columns, text_pair_column, (), where, "--text-pair-column")
+        choose_column(columns, text_pair_column, (), where, "--text-pair-column")
     else:
         usual = [name for name in _PAIR_COLUMNS.get(text_column, ()) if name in columns]
         text_pair_column = usual[0] if usual else None
     return LabelledText(
-        source=str(path),
+        source=source,
         texts=_texts(rows, text_column, where),
         pairs=None if text_pair_column is None else _texts(rows, text_pair_column, where),
         labels=_labels(rows, label_column, where),
@@ -124,67 +127,6 @@ def read_labelled_text(
         text_pair_column=text_pair_column,
         label_column=label_column,
     )
-
-
-def _load(path: Path, where: str) -> Any:
-    # Imported here: `datasets` takes seconds, and `--help` should not.
-    from datasets import Dataset
-
-    if path.is_dir():
-        raise DataError(f"{where}: is a directory; give a file")
-    if not path.is_file():
-        raise DataError(f"{where}: no such file")
-    if path.stat().st_size == 0:
-        raise DataError(f"{where}: the file is empty")
-    if path.suffix.lower() not in _LOADERS:
-        raise DataError(
-            f"{where}: unknown file type {path.suffix!r}; use {', '.join(sorted(_LOADERS))}"
-        )
-    loader, options = _LOADERS[path.suffix.lower()]
-    readers = {"csv": Dataset.from_csv, "json": Dataset.from_json, "parquet": Dataset.from_parquet}
-    try:
-        with tempfile.TemporaryDirectory() as cache, _quiet_datasets():
-            return readers[loader](str(path), cache_dir=cache, keep_in_memory=True, **options)
-    except Exception as error:  # `datasets` wraps what its readers raise in types of its own
-        if "corresponds to no data" in str(error):
-            raise DataError(f"{where}: the file has no examples") from error
-        cause = error.__cause__ or error
-        lines = str(cause).strip().splitlines()
-        reason = lines[0] if lines else type(cause).__name__
-        if isinstance(cause, Warning):
-            reason = "rows have more fields than the header; put texts with commas in quotes"
-        if isinstance(cause, UnicodeDecodeError):
-            reason += "; save the file as UTF-8"
-        raise DataError(f"{where}: cannot be read as {loader} ({reason})") from error
-
-
-@contextmanager
-def _quiet_datasets() -> Iterator[None]:
-    """No bars and no log lines beside our own error, and no row that is cut to fit the header."""
-    from datasets.utils import logging
-
-    verbosity = logging.get_verbosity()
-    logging.set_verbosity(logging.CRITICAL)
-    logging.disable_progress_bar()
-    try:
-        with warnings.catch_warnings():
-            warnings.filterwarnings("error", message="Length of header or names")
-            yield
-    finally:
-        logging.enable_progress_bar()
-        logging.set_verbosity(verbosity)
-
-
-def _choose(
-    columns: Sequence[str], asked: str | None, usual: Sequence[str], where: str, flag: str
-) -> str:
-    wanted = [asked] if asked is not None else list(usual)
-    for name in wanted:
-        if name in columns:
-            return name
-    expected = f"column {wanted[0]!r}" if len(wanted) == 1 else f"one of {', '.join(wanted)}"
-    found = textwrap.shorten(", ".join(columns), 200)  # a first line that is text can be long
-    raise DataError(f"{where}: expected {expected}, the file has {found}; name it with {flag}")
 
 
 def _texts(rows: Any, column: str, where: str) -> list[str]:

@@ -10,7 +10,9 @@ from pipeline import native
 from pipeline.artifacts import delta, exported, run, triton
 from pipeline.artifacts.files import directory_size_bytes
 from pipeline.artifacts.manifest import to_json
+from pipeline.artifacts.masks import read_masks
 from pipeline.errors import ArtifactError
+from pipeline.sparsity import empty_heads, empty_neurons, entropy_bound
 
 __all__ = ["describe", "describe_native", "print_description", "print_exported"]
 
@@ -28,22 +30,23 @@ def describe(path: Path) -> dict[str, Any]:
     kind = _kind(path / run.MANIFEST_FILE)
     if kind == run.KIND:
         trained = run.read_run(path)
-        facts: dict[str, Any] = to_json(trained)
-        facts["density_by_type"] = _density_by_type(trained.matrices)
+        facts: dict[str, Any] = {**to_json(trained), **_densities(trained.matrices)}
+        if trained.masks_sha256 is not None:
+            facts |= _of_masks(path / run.MASKS_FILE, trained)
     elif kind == exported.KIND:
         model = exported.read_exported(path)
-        facts = {**to_json(model), "density_by_type": _density_by_type(model.matrices)}
+        facts = {**to_json(model), **_densities(model.matrices)}
     elif kind == triton.KIND:
         repository = triton.read_triton(path)
         content = to_json(repository)
-        facts = {**content.pop("model"), **content}
-        facts["density_by_type"] = _density_by_type(repository.model.matrices)
+        facts = {**content.pop("model"), **content, **_densities(repository.model.matrices)}
     elif kind == delta.KIND:
         manifest = delta.read_delta(path)
         content = to_json(manifest)
         facts = {
             **content.pop("run"),
             **content,
+            **_densities(manifest.run.matrices),
             "bits_per_weight": manifest.bits_per_weight,
             "bound_bits_per_weight": manifest.bound_bits_per_weight,
         }
@@ -74,13 +77,42 @@ def _kind(manifest: Path) -> str | None:
     return content.get("kind") if isinstance(content, dict) else None
 
 
-def _density_by_type(matrices: Mapping[str, run.MatrixDensity]) -> dict[str, dict[str, float]]:
-    """Matrix type -> layer -> density in [0, 1]."""
+def _densities(matrices: Mapping[str, run.MatrixDensity]) -> dict[str, Any]:
+    """Densities in [0, 1] by matrix type and layer and by layer, and the masks' entropy bound."""
     table: dict[str, dict[str, float]] = defaultdict(dict)
+    kept: dict[str, int] = defaultdict(int)
+    sizes: dict[str, int] = defaultdict(int)
     for matrix in matrices.values():
+        layer = str(matrix.layer)
         size = max(1, matrix.size)  # of a corrupt run it may be 0
-        table[matrix.matrix_type][str(matrix.layer)] = matrix.kept / size
-    return dict(table)
+        table[matrix.matrix_type][layer] = matrix.kept / size
+        kept[layer] += matrix.kept
+        sizes[layer] += size
+    facts: dict[str, Any] = {"density_by_type": dict(table)}
+    facts["density_by_layer"] = {layer: kept[layer] / sizes[layer] for layer in kept}
+    return {**facts, **entropy_bound(matrices)} if matrices else facts
+
+
+def _of_masks(path: Path, trained: run.RunManifest) -> dict[str, Any]:
+    """The size of the file of masks, and what the masks leave empty."""
+    masks = read_masks(path)
+    size_bytes = path.stat().st_size
+    heads = trained.base_model.attention_heads
+    empty = empty_heads(masks, trained.matrices, heads)
+    neurons = empty_neurons(masks, trained.matrices)
+    return {
+        "masks_bytes": size_bytes,
+        "bits_per_weight": 8 * size_bytes / max(1, sum(mask.size for mask in masks.values())),
+        "heads": None if heads is None or empty is None else heads * len(empty),
+        "empty_heads": None if empty is None else _where_some(empty),
+        "neurons": sum(size for _, size in neurons.values()),
+        "empty_neurons": _where_some({layer: count for layer, (count, _) in neurons.items()}),
+    }
+
+
+def _where_some(by_layer: Mapping[int, Any]) -> dict[str, Any]:
+    """The layers that have some."""
+    return {str(layer): found for layer, found in by_layer.items() if found}
 
 
 def print_description(facts: Mapping[str, Any]) -> None:
@@ -103,10 +135,11 @@ def print_description(facts: Mapping[str, Any]) -> None:
     if by_type:
         # A row a layer: twelve columns and more would not fit a terminal.
         densities = Table(title="density by layer and matrix type", title_justify="left")
-        for heading in ("layer", *by_type):
-            densities.add_column(heading, justify="right")
+        for heading in ("layer", *by_type, "all"):
+            densities.add_column(heading.replace("_", " "), justify="right")
+        columns = [*by_type.values(), facts["density_by_layer"]]
         for layer in sorted({layer for row in by_type.values() for layer in row}, key=int):
-            cells = (row.get(layer) for row in by_type.values())
+            cells = (row.get(layer) for row in columns)
             densities.add_row(layer, *("" if d is None else f"{d:.3f}" for d in cells))
         console.print(densities)
 
@@ -150,19 +183,22 @@ def _rows(facts: Mapping[str, Any]) -> list[tuple[str, str]]:
         ("method", str(facts["method"])),
         ("density", f"{facts['density']:.4f}"),
         ("base model", f"{base['id']} ({base['model_type']})"),
-        ("task", ", ".join(task["labels"]) or "regression"),
+        ("task", ", ".join(task["labels"]) or task["kind"]),
         ("size", f"{facts['size_bytes']:,} bytes"),
     ]
     if facts["kind"] == run.KIND:
         rows.append(("head", f"{facts['head']['kind']}, pooling {facts['head']['pooling']}"))
-        rows.append(("training", f"{facts['training'].get('steps')} steps"))
+        imported = facts["training"].get("imported_from")
+        trained = (
+            f"imported from {imported}" if imported else f"{facts['training'].get('steps')} steps"
+        )
+        rows.append(("training", trained))
+        rows += _mask_rows(facts)
         for name, value in facts["metrics"].items():
             rows.append((f"validation {name}", "nan" if value is None else f"{value:.4f}"))
     elif facts["kind"] == delta.KIND:
-        bits, bound = facts["bits_per_weight"], facts["bound_bits_per_weight"]
         rows += [
-            ("masks", f"{facts['masks_bytes']:,} bytes, {bits:.3f} bits a weight"),
-            ("entropy bound", f"{bound:.3f} bits a weight, by the matrices' densities"),
+            *_mask_rows(facts),
             ("head", _stored(facts["head_bytes"], facts["head_from_base"])),
             (
                 "tokenizer",
@@ -180,10 +216,36 @@ def _rows(facts: Mapping[str, Any]) -> list[tuple[str, str]]:
         rows += [
             ("format", f"{facts['format']}{compute}, opset {facts['opset']}"),
             ("stored", f"{facts['values']} values, {facts['embeddings']} embeddings"),
+            *_mask_rows(facts),
             *_passes(facts),
             ("inputs", ", ".join(facts["inputs"])),
             _agreement(facts["verification"]),
         ]
+    return rows
+
+
+def _mask_rows(facts: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """The size of masks, what it is bounded by, and what is empty."""
+    rows = []
+    if "masks_bytes" in facts:
+        size, bits = facts["masks_bytes"], facts["bits_per_weight"]
+        rows.append(("masks", f"{size:,} bytes, {bits:.3f} bits a weight"))
+    if "bound_bytes" in facts:
+        size, bits = facts["bound_bytes"], facts["bound_bits_per_weight"]
+        bound = f"{size:,.0f} bytes, {bits:.3f} bits a weight"
+        rows.append(("entropy bound", bound))
+    if facts.get("heads"):
+        empty = facts["empty_heads"]
+        where = "; ".join(
+            f"layer {at}: {', '.join(map(str, those))}" for at, those in empty.items()
+        )
+        count = f"{sum(map(len, empty.values())):,} of {facts['heads']:,}"
+        rows.append(("empty heads", f"{count}{where and f' ({where})'}"))
+    if facts.get("neurons"):
+        empty = facts["empty_neurons"]
+        where = ", ".join(f"layer {at}: {count:,}" for at, count in empty.items())
+        count = f"{sum(empty.values()):,} of {facts['neurons']:,}"
+        rows.append(("empty neurons", f"{count}{where and f' ({where})'}"))
     return rows
 
 

@@ -2,13 +2,10 @@
 
 import math
 from statistics import NormalDist
-from typing import Any
-
-from numpy.typing import NDArray
 
 from pipeline.artifacts.benchmark import Estimate
 from pipeline.bootstrap import metric_estimate
-from pipeline.metrics import metric_of_task
+from pipeline.example_values import ExampleValues
 
 __all__ = ["share_estimate", "with_interval"]
 
@@ -33,26 +30,16 @@ def share_estimate(hits: int, examples: int) -> Estimate:
     return Estimate(share, max(0.0, low), min(1.0, high))
 
 
-def with_interval(
-    metric: str,
-    predictions: NDArray[Any],
-    references: NDArray[Any],
-    *,
-    classes: int,
-    samples: int,
-    seed: int,
-) -> Estimate:
+def with_interval(values: ExampleValues, *, samples: int, seed: int) -> Estimate:
     """A metric with its 95 % interval.
 
     Args:
-        metric: a name in :mod:`pipeline.metrics`.
-        predictions: [n], label indices or numbers.
-        references: [n], likewise.
-        classes: classes of the task, 0 where it has none.
-        samples: number of bootstrap samples, for metrics other than accuracy.
+        values: what it is computed from.
+        samples: number of bootstrap samples, for metrics that are no share of the examples.
         seed: of the draws.
     """
-    if metric == "accuracy":
-        return share_estimate(int((predictions == references).sum()), len(references))
-    function = metric_of_task(metric, classes)
-    return metric_estimate(function, predictions, references, samples=samples, seed=seed)
+    if values.is_share:
+        return share_estimate(int(values.rows.sum()), len(values.rows))
+    return metric_estimate(
+        lambda rows, _: values.compute(rows), values.rows, values.rows, samples=samples, seed=seed
+    )

@@ -1,5 +1,8 @@
 """The metrics of the GLUE tasks, on numpy arrays, for training and for benchmarks alike.
 
+Those of answers are in :mod:`pipeline.answer_metrics`, those of entities in
+:mod:`pipeline.entities`.
+
 Every metric is a share or a coefficient: accuracy and F1 in [0, 1], Matthews, Pearson and
 Spearman in [-1, 1]; larger is better. A metric that the data leave undefined (one class only, a
 constant prediction) is 0, as GLUE's own scoring has it.
@@ -11,8 +14,11 @@ from functools import partial
 import numpy as np
 from numpy.typing import NDArray
 
+from pipeline.artifacts.run import TaskKind
+
 __all__ = [
     "METRICS",
+    "TASK_METRICS",
     "accuracy",
     "f1",
     "matthews",
@@ -100,7 +106,24 @@ def metric_of_task(name: str, classes: int) -> Callable[[Array, Array], float]:
     return partial(f1, classes=classes) if name == "f1" else METRICS[name]
 
 
-def primary_metrics(kind: str, metric: str) -> tuple[str, ...]:
+# What a task of each kind may be judged by.
+TASK_METRICS: Mapping[TaskKind, tuple[str, ...]] = {
+    "classification": tuple(METRICS),
+    "regression": tuple(METRICS),
+    "question-answering": ("squad_f1", "exact_match"),
+    "token-classification": ("entity_f1", "entity_precision", "entity_recall", "accuracy"),
+}
+
+_USUAL: Mapping[TaskKind, tuple[str, ...]] = {
+    "classification": ("accuracy", "f1", "matthews"),
+    "regression": ("pearson", "spearman"),
+    # On texts in place of arrays: pipeline.answer_metrics and pipeline.entities.
+    "question-answering": ("squad_f1", "exact_match"),
+    "token-classification": ("accuracy",),
+}
+
+
+def primary_metrics(kind: TaskKind, metric: str) -> tuple[str, ...]:
     """The metrics to report for a task: the one it is judged by first."""
-    usual = ("pearson", "spearman") if kind == "regression" else ("accuracy", "f1", "matthews")
+    usual = _USUAL[kind]
     return (metric, *(name for name in usual if name != metric))

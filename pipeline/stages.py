@@ -13,6 +13,8 @@ from pipeline.config import (
     BenchConfig,
     CheckConfig,
     ExportConfig,
+    ExportMasksConfig,
+    ImportMasksConfig,
     ReportConfig,
     ServeConfig,
     TrainConfig,
@@ -37,7 +39,16 @@ _SERVING_PACKAGES = (
     "prometheus_client",
 )
 
-Config = TrainConfig | ExportConfig | BenchConfig | ReportConfig | ServeConfig | CheckConfig
+Config = (
+    TrainConfig
+    | ExportConfig
+    | BenchConfig
+    | ReportConfig
+    | ServeConfig
+    | CheckConfig
+    | ImportMasksConfig
+    | ExportMasksConfig
+)
 
 
 @dataclass(frozen=True)
@@ -136,6 +147,22 @@ def run_stage(name: str, config: Config) -> Result | None:
             return Result({"files": to_json(written)}, lambda: None)
         case CheckConfig():
             return _check(config)
+        case ImportMasksConfig():
+            _need_packages(name, _TRAINING_PACKAGES, extras="train")
+            with status_line("loading PyTorch"):
+                _quiet_transformers()
+                from pipeline.info import describe, print_description
+                from smp.import_masks import import_masks
+
+            imported = import_masks(config)
+            print(f"wrote {config.output_dir}", file=sys.stderr)
+            return Result(to_json(imported), lambda: print_description(describe(config.output_dir)))
+        case ExportMasksConfig():
+            from pipeline.export_masks import export_masks
+
+            masks = export_masks(config)
+            print(f"wrote {config.output}\n{masks.summary()}", file=sys.stderr)
+            return Result(to_json(masks), lambda: None)
     raise TypeError(f"{type(config).__name__} is no stage's that ends with a result")
 
 

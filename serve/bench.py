@@ -128,7 +128,7 @@ def _measure_models(
         for index, subject in enumerate(subjects):
             quality = measure_quality(
                 subject,
-                labelled.texts,
+                labelled.examples,
                 labelled.references,
                 labelled.task,
                 lengths=lengths,
@@ -204,7 +204,13 @@ def _measure_cells(
         for threads in (count or usable_cores() for count in config.threads)
     }
     advance = stage("latency", sum(map(len, plan.values())) * config.repetitions)
-    only_first = replace(config, models=config.models[:1], providers=config.providers[:1], peers=())
+    only_first = replace(
+        config,
+        models=config.models[:1],
+        providers=config.providers[:1],
+        peers=(),
+        pytorch_model=None,
+    )
     random = Random(config.seed)
     meter = find_energy_meter()
     measured = []

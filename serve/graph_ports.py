@@ -1,12 +1,13 @@
 """What goes into a graph and what comes out of it, compared with what a tokenizer gives."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from pipeline.artifacts.exported import graph_outputs
 from pipeline.errors import ArtifactError
 from serve.layout import ModelLayout
 
@@ -31,15 +32,21 @@ class GraphPorts:
         inputs: name -> integer type, int64 or int32.
         outputs: the outputs that are fetched, the one that counts first.
         only_output: the graph has no other output, or calls the first one logits.
+        joined: all of them count, for instance the logits of starts and of ends.
     """
 
     inputs: Mapping[str, Any]
     outputs: tuple[str, ...]
     only_output: bool
+    joined: bool = False
 
     def feeds(self, inputs: Mapping[str, NDArray[np.int64]]) -> dict[str, NDArray[Any]]:
         """Inputs in the types that the graph takes; those that it lacks are left out."""
         return {name: inputs[name].astype(kind, copy=False) for name, kind in self.inputs.items()}
+
+    def result(self, found: Sequence[NDArray[Any]]) -> NDArray[Any]:
+        """What counts of the fetched outputs; several are put together along a new last axis."""
+        return np.stack(found, axis=-1) if self.joined else np.asarray(found[0])
 
 
 def read_ports(layout: ModelLayout, runtime_session: Any) -> GraphPorts:
@@ -56,8 +63,9 @@ def read_ports(layout: ModelLayout, runtime_session: Any) -> GraphPorts:
     outputs = {entry.name: entry for entry in runtime_session.get_outputs()}
     if layout.manifest is not None:
         _check_ours(layout, inputs, {name: entry.type for name, entry in outputs.items()})
-        names = layout.manifest.inputs
-        return GraphPorts(dict.fromkeys(names, np.int64), (LOGITS,), True)
+        inputs_taken = dict.fromkeys(layout.manifest.inputs, np.int64)
+        names = graph_outputs(layout.manifest.task.kind)
+        return GraphPorts(inputs_taken, names, True, joined=len(names) > 1)
     for entry in runtime_session.get_inputs():
         _check_input(layout, entry)
     if "input_ids" not in inputs:
@@ -107,9 +115,11 @@ def _check_ours(layout: ModelLayout, inputs: Mapping[str, str], outputs: Mapping
             f"{layout.graph}: input {wrong[0]} must be int64, is {inputs[wrong[0]]}; "
             "export the model again"
         )
-    if outputs != {LOGITS: "tensor(float)"}:
+    expected = graph_outputs(layout.manifest.task.kind)
+    if outputs != dict.fromkeys(expected, "tensor(float)"):
+        wanted = "one float32 output" if len(expected) == 1 else f"{len(expected)} float32 outputs"
         raise ArtifactError(
-            f"{layout.graph}: expected one float32 output 'logits', got "
+            f"{layout.graph}: expected {wanted} {', '.join(map(repr, expected))}, got "
             f"{', '.join(f'{name} ({kind})' for name, kind in outputs.items())}; "
             "export the model again"
         )

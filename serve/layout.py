@@ -3,7 +3,6 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
 
 from tokenizers import Tokenizer
 
@@ -15,6 +14,7 @@ from pipeline.artifacts.exported import (
     read_exported,
 )
 from pipeline.artifacts.files import sha256_file
+from pipeline.artifacts.run import AnswerLayout, TaskKind
 from pipeline.errors import ArtifactError, ConfigurationError
 from serve.foreign_files import find_graph, foreign_facts, is_ours
 
@@ -43,18 +43,26 @@ class ModelTask:
     """What a model predicts, and the columns that it was trained from.
 
     Attributes:
-        kind: one label out of several, or one number.
-        labels: label names in the order of the logits; empty for regression.
+        kind: one label out of several, one number, a span of the second text, or a label a word.
+        labels: label names in the order of the logits; empty for regression and for question
+            answering.
         metric: the metric that the task is judged by, a name in :mod:`pipeline.metrics`.
         text_column, text_pair_column, label_column: None where nobody knows.
+        answers: for question answering, how answers are found.
     """
 
-    kind: Literal["classification", "regression"]
+    kind: TaskKind
     labels: tuple[str, ...]
     metric: str
     text_column: str | None = None
     text_pair_column: str | None = None
     label_column: str | None = None
+    answers: AnswerLayout | None = None
+
+    @property
+    def outputs(self) -> int:
+        """Logits of a text, or of each token."""
+        return 2 if self.kind == "question-answering" else max(1, len(self.labels))
 
 
 @dataclass(frozen=True)
@@ -129,7 +137,7 @@ class ModelLayout:
         return 0 if found is None else int(found)  # the attention mask hides it
 
     def task(self, shape: tuple[int, ...], *, only_output: bool) -> ModelTask | None:
-        """What the model predicts; None where its output is not one vector of logits a text.
+        """What the model predicts; None where it is not ours and gives no vector of logits a text.
 
         Args:
             shape: of the output for one text; () where it depends on the text's length.
@@ -150,6 +158,7 @@ class ModelLayout:
                 task.text_column,
                 task.text_pair_column,
                 task.label_column,
+                task.answers,
             )
         named = labels or self.labels or ()
         if len(shape) != 2 or not self.labelled or (not only_output and len(named) != shape[1]):
@@ -166,7 +175,7 @@ class ModelLayout:
     def _other_number(self, count: int) -> ConfigurationError:
         has, fix = f"has {count} labels", "give it once a label, in the order of the logits"
         if not count:
-            has, fix = "gives a number, no label", "leave it out"
+            has, fix = "has no labels", "leave it out"
         return ConfigurationError(
             f"--labels is given {len(self.source.labels)} times, {self.source.path} {has}; {fix}"
         )

@@ -1,6 +1,7 @@
 """What a model says of labelled texts: metrics, slices of the data, agreement, robustness."""
 
 from collections.abc import Callable, Sequence
+from functools import cache
 from typing import Literal
 
 import numpy as np
@@ -12,12 +13,19 @@ from pipeline.artifacts.benchmark import (
     Estimate,
     Predictions,
     Quality,
+    Reference,
     Slice,
 )
-from pipeline.data import LabelledText
+from pipeline.entities import has_entities
+from pipeline.example_values import ExampleValues, example_values
 from pipeline.intervals import share_estimate, with_interval
-from pipeline.metrics import primary_metrics
+from pipeline.metrics import TASK_METRICS, primary_metrics
+from pipeline.questions import Questions
+from pipeline.tagged_words import TaggedWords
+from pipeline.task_files import TaskData
+from serve.labelled import FLAG, plain_texts
 from serve.predict import predict
+from serve.predict_tokens import predict_answers, predict_tags
 from serve.robustness import measure_robustness
 from serve.slices import rows_by_class, rows_by_length
 from serve.subjects import Subject
@@ -27,8 +35,8 @@ __all__ = ["measure_quality"]
 
 def measure_quality(
     subject: Subject,
-    data: LabelledText,
-    references: Sequence[int | float],
+    data: TaskData,
+    references: Sequence[Reference],
     task: BenchmarkTask,
     *,
     lengths: NDArray[np.int64],
@@ -41,8 +49,8 @@ def measure_quality(
 
     Args:
         subject: the model, on any engine.
-        data: the texts.
-        references: label index, or the number for regression, of each.
+        data: the examples.
+        references: what should be said of each.
         task: what the model predicts.
         lengths: tokens of each text in the first model's tokenizer
             (:func:`serve.slices.token_lengths`), [n]: all models get slices of the same texts.
@@ -54,41 +62,41 @@ def measure_quality(
 
     Raises:
         ArtifactError: a logit is NaN or infinite, or the graph does not run.
+        DataError: a question leaves no room for its context.
     """
-    classification = task.kind == "classification"
-    predictions, truncated = predict(
-        subject, data.texts, data.pairs, classification=classification, advance=advance
-    )
+    predictions, truncated = _predict(subject, data, task, advance)
     robustness = measure_robustness(
-        subject, data, lengths, classification=classification, advance=advance
+        subject, plain_texts(data), lengths, kind=task.kind, advance=advance
     )
-    guesses = np.array(predictions.labels if classification else predictions.logits).reshape(-1)
-    truth = np.array(references)
 
-    def estimate(metric: str, rows: NDArray[np.int64]) -> Estimate:
-        return with_interval(
-            metric,
-            guesses[rows],
-            truth[rows],
-            classes=len(task.labels),
-            samples=bootstrap_samples,
-            seed=seed,
-        )
+    @cache
+    def values(metric: str, entity: str | None = None) -> ExampleValues:
+        return example_values(task, metric, predictions, references, entity=entity)
+
+    def estimate(computed: ExampleValues) -> Estimate:
+        return with_interval(computed, samples=bootstrap_samples, seed=seed)
 
     def slices(
         by: Literal["class", "length"], parts: Sequence[tuple[str, NDArray[np.int64]]]
     ) -> tuple[Slice, ...]:
-        metric = "accuracy" if classification else task.metric
+        metric = "accuracy" if task.kind == "classification" else task.metric
+        # A sentence may have entities of several types.
+        of_type = by == "class" and task.kind == "token-classification"
+        metric = "entity_f1" if of_type else metric
         return tuple(
-            Slice(by, name, len(rows), metric, estimate(metric, rows)) for name, rows in parts
+            Slice(
+                by,
+                name,
+                len(rows),
+                metric,
+                estimate(values(metric, name if of_type else None).select(rows)),
+            )
+            for name, rows in parts
         )
 
-    everything = np.arange(len(data))
     return Quality(
         truncated=truncated,
-        metrics={
-            name: estimate(name, everything) for name in primary_metrics(task.kind, task.metric)
-        },
+        metrics={name: estimate(values(name)) for name in _metrics(task)},
         predictions=predictions,
         slices=slices("class", rows_by_class(references, task))
         + slices("length", rows_by_length(lengths)),
@@ -97,11 +105,35 @@ def measure_quality(
     )
 
 
+def _metrics(task: BenchmarkTask) -> tuple[str, ...]:
+    """The metrics to report, the task's own first."""
+    if task.kind == "token-classification" and has_entities(task.labels):
+        others = TASK_METRICS[task.kind]
+        return (task.metric, *(name for name in others if name != task.metric))
+    return primary_metrics(task.kind, task.metric)
+
+
+def _predict(
+    subject: Subject, data: TaskData, task: BenchmarkTask, advance: Callable[[int], None]
+) -> tuple[Predictions, int]:
+    """What the model says of the examples, and how many of them were cut."""
+    if isinstance(data, Questions):
+        return predict_answers(subject, data, flag=FLAG, advance=advance), 0
+    if isinstance(data, TaggedWords):
+        return predict_tags(subject, data, advance=advance)
+    classification = task.kind == "classification"
+    return predict(subject, data.texts, data.pairs, classification=classification, advance=advance)
+
+
 def agree(predictions: Predictions, first: Predictions) -> Agreement:
     """How far two models say the same of the same texts."""
-    difference = float(np.abs(np.subtract(predictions.logits, first.logits)).max())
-    if not predictions.labels:
+    difference = None
+    if predictions.logits:
+        difference = float(np.abs(np.subtract(predictions.logits, first.logits)).max())
+    said, before = (each.labels or each.answers or each.tags for each in (predictions, first))
+    if not said:
         return Agreement(None, difference, ())
-    others = np.flatnonzero(np.not_equal(predictions.labels, first.labels))
-    rows = len(predictions.labels)
-    return Agreement(share_estimate(rows - len(others), rows), difference, tuple(others.tolist()))
+    pairs = enumerate(zip(said, before, strict=True))
+    others = tuple(row for row, (now, then) in pairs if now != then)
+    same = share_estimate(len(said) - len(others), len(said))
+    return Agreement(same, difference, others)

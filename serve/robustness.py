@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.artifacts.benchmark import Robustness
+from pipeline.artifacts.run import TaskKind
 from pipeline.data import LabelledText
 from serve.predict import BATCH_SIZE, check_finite
 from serve.subjects import Subject
@@ -25,7 +26,7 @@ def measure_robustness(
     data: LabelledText,
     lengths: NDArray[np.int64],
     *,
-    classification: bool,
+    kind: TaskKind,
     advance: Callable[[int], None],
 ) -> Robustness:
     """Run texts one by one without padding, and in batches that each hold the longest text.
@@ -34,7 +35,7 @@ def measure_robustness(
         subject: the model, on any engine.
         data: the texts; those that are compared are spread evenly over the ranks of their lengths.
         lengths: tokens of each text, [n].
-        classification: whether the largest logit is a label.
+        kind: of the task, which says what is predicted.
         advance: called with the number of texts done since the last call.
 
     Raises:
@@ -47,19 +48,28 @@ def measure_robustness(
         [data.texts[row] for row in examples],
         None if data.pairs is None else [data.pairs[row] for row in examples],
     )
-    alone = np.empty((count, subject.session.outputs), dtype=np.float32)
-    padded = np.empty_like(alone)
-    for index, encoding in enumerate(encodings):
-        alone[index] = subject.run(subject.session.collate([encoding]))[0]
+    alone: list[NDArray[np.float32]] = []
+    padded = [np.empty(0, np.float32)] * count
+    for encoding in encodings:
+        alone.append(subject.run(subject.session.collate([encoding]))[0])
         advance(1)
     # Every batch has texts of all lengths, and the longest once more, which decides the padding.
     batches = -(-count // (BATCH_SIZE - 1))
     for first in range(batches):
         rows = np.arange(first, count, batches)
         batch = [*(encodings[row] for row in rows), encodings[-1]]
-        padded[rows] = subject.run(subject.session.collate(batch))[:-1]
+        found = subject.run(subject.session.collate(batch))
+        for row, logits in zip(rows, found, strict=False):
+            # Of tokens, those of padding mean nothing.
+            padded[row] = logits[: len(alone[row])]
         advance(len(rows))
-    for logits in (alone, padded):
-        check_finite(subject, logits, examples)
-    changed = int((alone.argmax(axis=1) != padded.argmax(axis=1)).sum()) if classification else 0
-    return Robustness(count, changed, float(np.abs(alone - padded).max()))
+    for each in (alone, padded):
+        extremes = np.array([[logits.min(), logits.max()] for logits in each])
+        check_finite(subject, extremes, examples)
+    pairs = list(zip(alone, padded, strict=True))
+    changed = 0
+    if kind != "regression":
+        # A token is what is chosen, or else a label (of each token).
+        axis = 0 if kind == "question-answering" else -1
+        changed = sum(bool((a.argmax(axis) != b.argmax(axis)).any()) for a, b in pairs)
+    return Robustness(count, changed, max(float(np.abs(a - b).max()) for a, b in pairs))

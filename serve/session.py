@@ -5,17 +5,18 @@ import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import ModuleType
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 from tokenizers import Encoding, Tokenizer
 
 from pipeline import native
-from pipeline.artifacts.exported import ExportManifest
+from pipeline.artifacts.exported import ExportManifest, is_by_token
 from pipeline.artifacts.files import sha256_file
 from pipeline.errors import ArtifactError, ConfigurationError, MachineError, first_line
 from pipeline.machine import usable_cores
+from pipeline.windows import Window
 from serve.graph_ports import ENCODING_FIELDS, GraphPorts, read_ports
 from serve.layout import ModelLayout, ModelTask, exported_layout
 from serve.providers import CPU, check_used, resolve_provider, select_provider
@@ -23,7 +24,7 @@ from serve.shared_runtime import SharedRuntime
 from serve.shared_weights import SharedWeights
 from serve.weak_cache import Held, WeakCache
 
-__all__ = ["Session", "TokenRow", "import_onnxruntime", "open_session"]
+__all__ = ["Row", "Session", "TokenRow", "import_onnxruntime", "open_session"]
 
 # Of two lengths, to see what comes out.
 _PROBE_TEXTS = ("A text.", "A longer text, of some more words.")
@@ -52,12 +53,17 @@ class TokenRow(NamedTuple):
     type_ids: list[int]
 
 
+# What can be run beside others: it has ids, attention_mask and type_ids.
+Row: TypeAlias = Encoding | TokenRow | Window
+
+
 class Session:
     """One model in memory; made by :func:`open_session`.
 
     Attributes:
         layout: its files.
-        task: what it predicts; None where its output is no vector of logits a text.
+        task: what it predicts; None for files of others whose output is no vector of logits a
+            text.
         provider: ONNX Runtime's execution provider.
         threads: intra-op threads.
         load_ms: time that ONNX Runtime took to create its session.
@@ -106,9 +112,9 @@ class Session:
         return tuple(self._ports.inputs)
 
     @property
-    def output_name(self) -> str:
-        """The graph's output that :meth:`run` gives."""
-        return self._ports.outputs[0]
+    def output_names(self) -> tuple[str, ...]:
+        """The graph's outputs that are fetched; :meth:`run` gives the first, or all in one."""
+        return self._ports.outputs
 
     @property
     def max_length(self) -> int:
@@ -122,18 +128,36 @@ class Session:
 
     @property
     def outputs(self) -> int:
-        """Logits a text; 0 where the output is something else."""
-        return 0 if self.task is None else max(1, len(self.task.labels))
+        """Logits a text, or a token; 0 where the output is something else."""
+        return 0 if self.task is None else self.task.outputs
 
-    def encode(self, texts: Sequence[str], pairs: Sequence[str] | None = None) -> list[Encoding]:
+    @property
+    def by_token(self) -> bool:
+        """Whether the logits are of each token, not of the text."""
+        return self.task is not None and is_by_token(self.task.kind)
+
+    def encode(
+        self,
+        texts: Sequence[str],
+        pairs: Sequence[str] | None = None,
+        *,
+        offsets: bool = False,
+    ) -> list[Encoding]:
         """Tokenise texts (or pairs), cut at the model's ``max_length``, not padded.
+
+        Args:
+            texts: the texts.
+            pairs: the second texts, if there are any.
+            offsets: say of each token where it stands, which takes longer.
 
         Raises:
             ArtifactError: tokenizer.json is damaged so that it fails on these texts.
         """
         inputs = list(texts) if pairs is None else list(zip(texts, pairs, strict=True))
         try:
-            # "fast" leaves out offsets, which nobody reads.
+            # "fast" leaves out offsets.
+            if offsets:
+                return list(self._tokenizer.encode_batch(inputs))
             return list(self._tokenizer.encode_batch_fast(inputs))
         except BaseException as error:
             if not _is_panic(error):
@@ -143,7 +167,13 @@ class Session:
                 f"({first_line(error)}); copy the directory again"
             ) from error
 
-    def collate(self, rows: Sequence[Encoding | TokenRow]) -> dict[str, NDArray[np.int64]]:
+    def uncut_tokenizer(self) -> Tokenizer:
+        """A copy of the model's tokenizer that neither cuts nor pads."""
+        tokenizer = Tokenizer.from_str(self._tokenizer.to_str())
+        tokenizer.no_truncation()
+        return tokenizer
+
+    def collate(self, rows: Sequence[Row]) -> dict[str, NDArray[np.int64]]:
         """Pad rows to the longest of them: input name -> int64 [batch, sequence]."""
         shape = (len(rows), max(len(row.ids) for row in rows))
         inputs = {}
@@ -159,6 +189,10 @@ class Session:
         """Inputs, int64 [batch, sequence], in the integer types that the graph takes."""
         return self._ports.feeds(inputs)
 
+    def result(self, found: Sequence[NDArray[Any]]) -> NDArray[Any]:
+        """What :meth:`run` gives, of the graph's outputs in the order of ``output_names``."""
+        return self._ports.result(found)
+
     def run(self, inputs: Mapping[str, NDArray[np.int64]]) -> NDArray[np.float32]:
         """Run the graph once.
 
@@ -166,13 +200,14 @@ class Session:
             inputs: input name -> int64 [batch, sequence].
 
         Returns:
-            float32 [batch, outputs]; where there is no task, the first output as it comes.
+            float32 [batch, outputs], [batch, sequence, outputs] for logits of tokens; where there
+            is no task, the first output as it comes.
 
         Raises:
             ArtifactError: ONNX Runtime cannot run the graph on them.
         """
         try:
-            found = self._runtime_session.run(self._ports.outputs, self.feeds(inputs))[0]
+            found = self.result(self._runtime_session.run(self._ports.outputs, self.feeds(inputs)))
         except Exception as error:  # ONNX Runtime's exceptions share no other base
             batch, length = inputs["input_ids"].shape
             raise ArtifactError(
@@ -180,11 +215,13 @@ class Session:
                 f"tokens ({first_line(error)})"
             ) from error
         if self.task is None:
-            return np.asarray(found)
+            return found
         result: NDArray[np.float32] = np.asarray(found, dtype=np.float32)
-        if result.ndim != 2 or result.shape[1] != self.outputs:
+        extents = inputs["input_ids"].shape[: 2 if self.by_token else 1]
+        if result.shape != (*extents, self.outputs):
+            what = "token" if self.by_token else "text"
             raise ArtifactError(
-                f"{self.layout.graph}: expected {self.outputs} logits a text, got shape "
+                f"{self.layout.graph}: expected {self.outputs} logits a {what}, got shape "
                 f"{list(result.shape)}; export the model again"
             )
         return result
@@ -192,7 +229,7 @@ class Session:
     def logits(
         self, texts: Sequence[str], pairs: Sequence[str] | None = None
     ) -> NDArray[np.float32]:
-        """Logits, float32 [batch, outputs], of one batch of texts or text pairs."""
+        """Logits of one batch of texts or text pairs, as :meth:`run` gives them."""
         if not texts:
             return np.empty((0, self.outputs), dtype=np.float32)
         return self.run(self.collate(self.encode(texts, pairs)))

@@ -5,8 +5,10 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.artifacts.benchmark import BenchmarkTask
+from pipeline.artifacts.benchmark import BenchmarkTask, Reference
 from pipeline.data import LabelledText
+from pipeline.entities import entities_of
+from pipeline.example_values import tag_names
 from serve.session import Session
 
 __all__ = ["LEAST_EXAMPLES", "rows_by_class", "rows_by_length", "token_lengths"]
@@ -27,12 +29,29 @@ def token_lengths(session: Session, data: LabelledText) -> NDArray[np.int64]:
 
 
 def rows_by_class(
-    references: Sequence[int | float], task: BenchmarkTask
+    references: Sequence[Reference], task: BenchmarkTask
 ) -> list[tuple[str, NDArray[np.int64]]]:
-    """Label and positions of its examples, for each label that has some; none for regression."""
+    """Label and positions of its examples, for each label that has some; none for regression.
+
+    For token classification the types of entities, for question answering whether there is an
+    answer, if some have none.
+    """
+    match task.kind:
+        case "question-answering":
+            has_answer = np.array([bool(truth) for truth in references])
+            parts = [("an answer", has_answer), ("no answer", ~has_answer)]
+            if has_answer.all():
+                return []
+            return [(name, np.flatnonzero(part)) for name, part in parts if part.any()]
+        case "token-classification":
+            found: dict[str, list[int]] = {}
+            for row, tags in enumerate(tag_names(references, task.labels)):  # type: ignore[arg-type]
+                for kind in sorted({kind for kind, _, _ in entities_of(tags)}):
+                    found.setdefault(kind, []).append(row)
+            return [(kind, np.array(found[kind])) for kind in sorted(found)]
     truth = np.array(references)
     rows = [(name, np.flatnonzero(truth == label)) for label, name in enumerate(task.labels)]
-    return [(name, found) for name, found in rows if found.size]
+    return [(name, positions) for name, positions in rows if positions.size]
 
 
 def rows_by_length(lengths: NDArray[np.int64]) -> list[tuple[str, NDArray[np.int64]]]:

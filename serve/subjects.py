@@ -35,7 +35,7 @@ class Subject:
         engine: ``onnxruntime``, or the name of a peer.
         provider: ONNX Runtime's execution provider, or the peer's device.
         session: tokenises and collates; the first model's where the engine is a peer.
-        run: input name -> int64 [batch, sequence] to float32 [batch, outputs].
+        run: as :meth:`serve.session.Session.run`.
         export: what our export said of the model; None for files of others.
         model_sha256: hash of the ONNX file; None where the engine reads none.
         measure_size: bytes on disk; None where the engine reads no ONNX file.
@@ -141,7 +141,7 @@ def _need_logits(subjects: Sequence[Subject]) -> None:
         if subject.session.task is None:
             raise ConfigurationError(
                 f"--validation-file: {subject.source} gives no logits of one label or number a "
-                f"text (its first output is {subject.session.output_name}), so that its quality "
+                f"text (its first output is {subject.session.output_names[0]}), so its quality "
                 "cannot be measured; leave the file out to measure size and speed"
             )
 

@@ -11,11 +11,12 @@ from transformers import AutoTokenizer, PreTrainedModel
 from transformers.utils import cached_file
 
 from pipeline.artifacts.classifier import Head, TextClassifier, model_source
-from pipeline.artifacts.run import HeadLayout, Pooling
+from pipeline.artifacts.run import HeadLayout, Pooling, TaskKind
 from pipeline.config import TrainConfig
 from pipeline.errors import ConfigurationError, ModelError
 from smp.examples import Examples, length_sorted_batches
 from smp.heads import (
+    ANSWER_WORDS,
     LABEL_WORDS,
     class_means_head,
     label_word_head,
@@ -23,6 +24,7 @@ from smp.heads import (
     linear_head,
     masked_lm_head,
 )
+from smp.token_heads import token_least_squares_head
 
 __all__ = [
     "build_head",
@@ -86,15 +88,25 @@ def longest_input(encoder: PreTrainedModel) -> int:
     return int(config.max_position_embeddings) - offset
 
 
-def choose_pooling(config: TrainConfig, *, label_words: bool) -> Pooling:
+def choose_pooling(
+    config: TrainConfig, *, label_words: bool, task: TaskKind = "classification"
+) -> Pooling:
     """The pooling that was asked for, else the model's own.
 
-    A label-word head sees the mask token (the first token where there is none). A sentence
-    encoder's 1_Pooling/config.json says mean or first. Any other model: the first token.
+    Question answering and token classification see all tokens. For other kinds a label-word head
+    sees the mask token (the first token where there is none), a sentence encoder's
+    1_Pooling/config.json says mean or first, and any other model's head sees the first token.
 
     Raises:
+        ConfigurationError: one was asked for, and the task needs another.
         ModelError: that file cannot be read.
     """
+    if task in ("question-answering", "token-classification"):
+        if config.pooling != "auto":
+            raise ConfigurationError(
+                f"--pooling {config.pooling}: {task} sees every token; leave --pooling away"
+            )
+        return "tokens"
     if config.pooling != "auto":
         return config.pooling
     if label_words:
@@ -126,6 +138,8 @@ def build_head(
     examples: Examples,
     labels: tuple[str, ...],
     device: torch.device,
+    *,
+    task: TaskKind = "classification",
 ) -> tuple[Head, HeadLayout]:
     """The head that the configuration asks for.
 
@@ -134,12 +148,15 @@ def build_head(
         encoder: the encoder, plain and frozen.
         tokenizer: its tokenizer.
         examples: the training examples, for heads in closed form.
-        labels: class names, empty for regression.
+        labels: class names, empty for regression and question answering.
         device: where the features are computed.
+        task: the kind of the task; regression is known by its lack of labels, too.
 
     Raises:
         ConfigurationError: the head does not fit the model or the task.
     """
+    if task == "question-answering":
+        labels = ("start", "end")
     outputs = len(labels) or 1
     kind = config.head
     if kind == "auto" and config.trains_weights:
@@ -149,7 +166,7 @@ def build_head(
         language_model = masked_lm_head(
             config.model, revision=config.revision, model_type=encoder.config.model_type
         )
-        words = _label_words(config, labels)
+        words = _label_words(config, task, labels)
         if kind == "label-words" and language_model is None:
             raise ConfigurationError(
                 "--head label-words: the checkpoint has no masked-language-model head; "
@@ -164,7 +181,7 @@ def build_head(
         raise ConfigurationError(
             f"--label-words: this run has a {kind} head, which takes no words; leave them away"
         )
-    pooling = choose_pooling(config, label_words=kind == "label-words")
+    pooling = choose_pooling(config, label_words=kind == "label-words", task=task)
     if pooling == "mask" and tokenizer.mask_token_id is None:
         raise ConfigurationError("--pooling mask: the tokenizer has no mask token; use first")
     hidden_size = int(encoder.config.hidden_size)
@@ -180,6 +197,8 @@ def build_head(
         head, layout = linear_head(hidden_size, outputs, pooling=pooling, generator=generator)
         return head, dataclasses.replace(layout, mask_token_id=mask_token_id)
     if kind == "class-means":
+        if pooling == "tokens":
+            raise ConfigurationError(f"--head class-means: not for {task}; use least-squares")
         _check_class_means(examples, labels)
     layout = HeadLayout(
         kind="least-squares",
@@ -189,6 +208,8 @@ def build_head(
         mask_token_id=mask_token_id,
     )
     classifier = TextClassifier(encoder, Head(layout), layout)
+    if pooling == "tokens":
+        return token_least_squares_head(classifier, examples, task, tokenizer.pad_token_id, device)
     features = pooled_states(classifier, examples, tokenizer.pad_token_id, device)
     if kind == "class-means":
         head, layout = class_means_head(
@@ -214,7 +235,9 @@ def _check_class_means(examples: Examples, labels: tuple[str, ...]) -> None:
             )
 
 
-def _label_words(config: TrainConfig, labels: tuple[str, ...]) -> tuple[str, ...] | None:
+def _label_words(
+    config: TrainConfig, task: TaskKind, labels: tuple[str, ...]
+) -> tuple[str, ...] | None:
     if config.label_words:
         wanted = len(labels) or 1
         if len(config.label_words) != wanted:
@@ -223,6 +246,8 @@ def _label_words(config: TrainConfig, labels: tuple[str, ...]) -> tuple[str, ...
                 f"got {len(config.label_words)}"
             )
         return config.label_words
+    if task == "question-answering":
+        return ANSWER_WORDS
     if config.task is not None:
         words = LABEL_WORDS[config.task]
         return tuple(words[label] for label in labels) if labels else tuple(words.values())

@@ -9,17 +9,24 @@ from pipeline.errors import ConfigurationError, MachineError
 
 __all__ = ["choose_device", "choose_precision", "device_name", "refuse_sharding"]
 
+_SHARDING = {
+    "ACCELERATE_USE_FSDP": "FSDP",
+    "ACCELERATE_USE_DEEPSPEED": "DeepSpeed",
+    "ACCELERATE_USE_MEGATRON_LM": "Megatron-LM",
+    "ACCELERATE_USE_PARALLELISM_CONFIG": "accelerate's parallelism configuration",
+}
+
 
 def refuse_sharding() -> None:
     """Refuse launchers that shard parameters: masks are chosen among whole matrices.
 
+    ``accelerate launch`` tells its processes by environment variables, whether it was told by flags
+    or by its configuration file.
+
     Raises:
-        ConfigurationError: accelerate was configured for FSDP or DeepSpeed.
+        ConfigurationError: accelerate was configured to shard.
     """
-    for variable, name in (
-        ("ACCELERATE_USE_FSDP", "FSDP"),
-        ("ACCELERATE_USE_DEEPSPEED", "DeepSpeed"),
-    ):
+    for variable, name in _SHARDING.items():
         if os.environ.get(variable, "false").lower() == "true":
             raise ConfigurationError(
                 f"{name} shards the scores that masks are computed from; "

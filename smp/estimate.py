@@ -1,5 +1,6 @@
 """What a training run would train, write, take and need, before it starts."""
 
+import math
 import time
 from dataclasses import dataclass
 
@@ -8,11 +9,14 @@ from transformers import AutoConfig, AutoModel
 
 from pipeline.artifacts.classifier import model_errors
 from pipeline.config import TrainConfig
+from pipeline.questions import Questions
+from pipeline.tagged_words import TaggedWords
+from pipeline.task_files import TaskData
 from smp.architectures import pruned_matrices
 from smp.device import choose_device, choose_precision
 from smp.patterns import check_shapes
 from smp.schedules import total_steps
-from smp.task import read_task
+from smp.task import longest_text, read_task
 from smp.teacher import read_teacher
 from smp.unfinished import unfinished_directory
 
@@ -84,15 +88,16 @@ def estimate(config: TrainConfig) -> TrainingEstimate:
     total = sum(tensor.numel() for name, tensor in named if not name.startswith("pooler."))
 
     batch = config.batch_size * config.gradient_accumulation_steps
-    steps = total_steps(config, len(task.train))
-    words = sum(len(text.split()) for text in task.train.texts) / len(task.train)
-    tokens = min(config.max_length, words * _TYPICAL_TOKENS_A_WORD + 2)
+    longest = longest_text(config, task.kind)
+    examples, tokens = _examples(task.train, longest, config.stride)
+    steps = total_steps(config, examples)
     training = steps * batch * tokens
-    evaluating = config.evaluations * len(task.validation) * tokens / 3
+    evaluating = config.evaluations * _examples(task.validation, longest, config.stride)[0]
+    evaluating = evaluating * tokens / 3
     live = config.teacher is not None and config.teacher_logits == "on-the-fly"
     teaching = 0.0
     if config.teacher is not None:  # forward passes of a model that is taken to be as large
-        teaching = (training if live else len(task.train) * tokens) / 3
+        teaching = (training if live else examples * tokens) / 3
     operations = _OPERATIONS_A_WEIGHT_AND_TOKEN * pruned * (training + evaluating + teaching)
     if config.gradient_checkpointing:
         operations += _OPERATIONS_FORWARD * pruned * training
@@ -126,6 +131,25 @@ def _trained(scores: int, weights: int) -> str:
     counts = [f"{count:,} {what}" for count, what in ((scores, "scores"), (weights, "weights"))]
     found = [text for text, count in zip(counts, (scores, weights), strict=True) if count]
     return f"{', '.join(found)}, and the head if linear"
+
+
+def _examples(data: TaskData, longest: int, stride: int) -> tuple[int, float]:
+    """Examples that the model sees, and the mean of their tokens, from the number of words."""
+    if isinstance(data, TaggedWords):
+        words = sum(map(len, data.words)) / len(data)
+        return len(data), min(longest, words * _TYPICAL_TOKENS_A_WORD + 2)
+    mean = sum(len(text.split()) for text in data.texts) / len(data) * _TYPICAL_TOKENS_A_WORD
+    if not isinstance(data, Questions):
+        return len(data), min(longest, mean + 2)
+    room = max(2.0, longest - mean - 3)
+    overlap = min(stride, room / 2)
+    windows, tokens = 0, 0.0
+    for context in data.pairs:
+        length = len(context.split()) * _TYPICAL_TOKENS_A_WORD
+        own = 1 + max(0, math.ceil((length - room) / (room - overlap)))
+        windows += own
+        tokens += length + (own - 1) * overlap + own * (mean + 3)
+    return windows, tokens / windows
 
 
 def _state_bytes(config: TrainConfig, model_config: object, tokens: float) -> int:

@@ -6,13 +6,15 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn.functional import pad
 from torch.utils.data import Dataset
 
 from pipeline.data import LabelledText
+from smp.losses import NO_TARGET
 
-__all__ = ["Examples", "collate", "length_sorted_batches", "tokenise"]
+__all__ = ["TOKENISE_BATCH", "Examples", "collate", "length_sorted_batches", "tokenise"]
 
-_TOKENISE_BATCH = 1000
+TOKENISE_BATCH = 1000
 _INFERENCE_BATCH = 64
 
 
@@ -22,7 +24,8 @@ class Examples(Dataset[dict[str, Any]]):
 
     Attributes:
         inputs: input name -> one list of ids an example.
-        targets: int64 [examples] of class indices, or float32 [examples] for regression.
+        targets: int64 [examples] of class indices, or float32 [examples] for regression; other
+            kinds of task say of theirs in :mod:`smp.answering` and :mod:`smp.tagging`.
         truncated: how many texts were longer than the maximum and were cut.
     """
 
@@ -52,8 +55,8 @@ def tokenise(
     """
     inputs: dict[str, list[list[int]]] = {}
     truncated = 0
-    for start in range(0, len(data), _TOKENISE_BATCH):
-        stop = start + _TOKENISE_BATCH
+    for start in range(0, len(data), TOKENISE_BATCH):
+        stop = start + TOKENISE_BATCH
         pairs = None if data.pairs is None else list(data.pairs[start:stop])
         encoded = tokenizer(list(data.texts[start:stop]), pairs, truncation=False, verbose=False)
         lengths = [len(ids) for ids in encoded["input_ids"]]
@@ -72,10 +75,15 @@ def collate(examples: Sequence[dict[str, Any]], pad_token_id: int) -> dict[str, 
     """Pad a batch on the right to its longest example.
 
     Returns:
-        input name -> int64 [batch, sequence], and ``labels``, [batch].
+        input name -> int64 [batch, sequence], and ``labels``, [batch, ...], padded where there is
+        one a token.
     """
     longest = max(len(example["input_ids"]) for example in examples)
-    batch = {"labels": torch.stack([example["labels"] for example in examples])}
+    labels = [example["labels"] for example in examples]
+    # A label a token; a window's two, of start and end, are fewer than its tokens.
+    if all(row["labels"].shape == (len(row["input_ids"]),) for row in examples):
+        labels = [pad(row, (0, longest - len(row)), value=NO_TARGET) for row in labels]
+    batch = {"labels": torch.stack(labels)}
     for name in examples[0]:
         if name == "labels":
             continue

@@ -4,10 +4,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
-from datasets import Dataset, load_dataset
+from datasets import Dataset
 
 from pipeline.data import LabelledText
 from pipeline.errors import DataError
+from smp.hub_data import load_split
 
 __all__ = ["GLUE", "GlueTask", "read_glue"]
 
@@ -66,15 +67,7 @@ def read_glue(task: str, *, dataset: str = GLUE_DATASET) -> list[LabelledText]:
     row = GLUE[task]
     splits = []
     for split in ("train", *row.validation_splits):
-        try:
-            rows = load_dataset(dataset, task, split=split)
-        except Exception as error:  # `datasets` and the hub client raise types of many packages
-            lines = str(error).strip().splitlines()
-            reason = lines[0] if lines else type(error).__name__
-            raise DataError(
-                f"--task {task}: cannot fetch {dataset} ({reason}); check the network, "
-                "or give --train-file and --validation-file"
-            ) from error
+        rows = load_split(task, dataset, task, split)
         splits.append(_labelled(rows, f"{dataset} {task} {split}", row))
     return splits
 

@@ -20,7 +20,10 @@ from pipeline.errors import ConfigurationError, ModelError
 from smp.architectures import architecture
 
 __all__ = [
+    "ANSWER_WORDS",
     "LABEL_WORDS",
+    "PENALTIES",
+    "affine_head",
     "class_means_head",
     "label_word_head",
     "least_squares_head",
@@ -41,7 +44,11 @@ LABEL_WORDS = {
     "stsb": {"score": "Yes"},
 }
 
-_PENALTIES = (1e-4, 1e-3, 1e-2, 1e-1, 1.0)
+# The same, for the start and the end of an answer.
+ANSWER_WORDS = ("No", "Yes")
+
+# Of ridge regression, as shares of the mean variance of a feature.
+PENALTIES = (1e-4, 1e-3, 1e-2, 1e-1, 1.0)
 _LOGIT_SCALES = torch.logspace(-1, 2, 61, dtype=torch.float64)
 
 
@@ -117,7 +124,7 @@ def label_word_head(
         tokenizer: the model's tokenizer.
         words: one word a logit, in the order of the labels; each is encoded with a leading space,
             as in the middle of a text, and must be one token.
-        pooling: ``mask``, ``first`` or ``mean``.
+        pooling: ``mask``, ``first``, ``mean`` or ``tokens``.
         hidden_size: features of the encoder's states.
 
     Raises:
@@ -210,7 +217,7 @@ def least_squares_head(
     moments = projected.T @ goal / len(x)
 
     best_error, weight, left_out = float("inf"), torch.empty(0), torch.empty(0)
-    for penalty in _PENALTIES:
+    for penalty in PENALTIES:
         shrunk = 1.0 / (values.clamp(min=0.0) + penalty * variance)
         leverage = (projected.square() * shrunk).sum(dim=1) / len(x) + 1.0 / len(x)
         solution = shrunk.unsqueeze(1) * moments
@@ -227,7 +234,7 @@ def least_squares_head(
         ]
         scale = _LOGIT_SCALES[int(torch.stack(losses).argmin())]
         weight, bias = weight * scale, (bias - centre) * scale
-    return _affine_head("least-squares", weight, bias, pooling)
+    return affine_head("least-squares", weight, bias, pooling)
 
 
 def class_means_head(
@@ -249,7 +256,7 @@ def class_means_head(
     variance = (x - means[targets]).square().mean().clamp(min=1e-12)
     weight = means / variance
     bias = -0.5 * means.square().sum(dim=1) / variance
-    return _affine_head("class-means", weight, bias - bias.mean(), pooling)
+    return affine_head("class-means", weight, bias - bias.mean(), pooling)
 
 
 def linear_head(
@@ -257,13 +264,22 @@ def linear_head(
 ) -> tuple[Head, HeadLayout]:
     """A trainable linear head, started as transformers starts one (normal, deviation 0.02)."""
     weight = torch.randn(outputs, hidden_size, generator=generator, dtype=torch.float64) * 0.02
-    head, layout = _affine_head(
-        "linear", weight, torch.zeros(outputs, dtype=torch.float64), pooling
-    )
+    head, layout = affine_head("linear", weight, torch.zeros(outputs, dtype=torch.float64), pooling)
     return head.requires_grad_(True), layout
 
 
-def _affine_head(kind: Any, weight: Tensor, bias: Tensor, pooling: Any) -> tuple[Head, HeadLayout]:
+def affine_head(kind: Any, weight: Tensor, bias: Tensor, pooling: Any) -> tuple[Head, HeadLayout]:
+    """A frozen head of one linear map.
+
+    Args:
+        kind: the kind that the layout names.
+        weight: float [outputs, hidden].
+        bias: float [outputs].
+        pooling: the pooling that the layout names.
+
+    Raises:
+        ModelError: a value is not finite.
+    """
     outputs, hidden_size = weight.shape
     layout = HeadLayout(kind=kind, pooling=pooling, hidden_size=hidden_size, outputs=outputs)
     if not bool(torch.isfinite(weight).all() and torch.isfinite(bias).all()):

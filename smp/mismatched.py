@@ -7,7 +7,8 @@ import torch
 from pipeline.artifacts.classifier import TextClassifier
 from pipeline.data import encode_labels
 from smp.examples import tokenise
-from smp.task import Task, evaluate
+from smp.scoring import evaluate
+from smp.task import Task
 
 __all__ = ["evaluate_mismatched"]
 

@@ -1,6 +1,8 @@
 """A progress bar on a terminal, and one line an evaluation anywhere."""
 
 import sys
+import time
+from datetime import timedelta
 from typing import Any
 
 from rich.console import Console
@@ -9,11 +11,15 @@ from transformers import TrainerCallback
 
 __all__ = ["TrainingProgress"]
 
+# Steps can take seconds, and an evaluation minutes.
+_SPEED_WINDOW_S = 600.0
+
 
 class TrainingProgress(TrainerCallback):
-    """Shows step, density, loss and remaining time on stderr.
+    """Shows step, loss, density, lambda and remaining time on stderr.
 
-    Where stderr is no terminal it is quiet, but for the line that each evaluation gives.
+    The loss is the task's, without the regulariser. Where stderr is no terminal it is quiet, but
+    for the line that each evaluation gives.
 
     Args:
         metric: the metric to show of each evaluation.
@@ -25,9 +31,12 @@ class TrainingProgress(TrainerCallback):
         self.bar: Progress | None = None
         self.task: Any = None
         self.predicted = 0
+        self.note = ""
+        self.begun = (0, 0.0)
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         """Start the bar."""
+        self.begun = (state.global_step, time.monotonic())
         if not (state.is_world_process_zero and self.console.is_terminal):
             return
         self.bar = Progress(
@@ -36,6 +45,7 @@ class TrainingProgress(TrainerCallback):
             MofNCompleteColumn(),
             TextColumn("{task.fields[note]}"),
             TimeRemainingColumn(),
+            speed_estimate_period=_SPEED_WINDOW_S,
             console=self.console,
             transient=True,
         )
@@ -57,10 +67,10 @@ class TrainingProgress(TrainerCallback):
             self.bar.update(self.task, note=f"scoring the validation data, batch {batches}")
 
     def on_evaluate(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        """Take away what was shown of the evaluation."""
+        """Show again what was there before the evaluation."""
         self.predicted = 0
         if self.bar is not None:
-            self.bar.update(self.task, note="")
+            self.bar.update(self.task, note=self.note)
 
     def on_log(
         self, args: Any, state: Any, control: Any, logs: dict[str, float] | None = None, **kw: Any
@@ -69,20 +79,31 @@ class TrainingProgress(TrainerCallback):
         if logs is None or not state.is_world_process_zero:
             return
         if self.bar is not None and "loss" in logs:
-            note = f"loss {logs['loss']:.3f}"
+            self.note = f"loss {logs.get('task_loss', logs['loss']):.3f}"
             if "density" in logs:
-                note += f"  density {logs['density']:.3f}"
+                self.note += f"  density {logs['density']:.3f}"
             if "lambda" in logs:
-                note += f"  lambda {logs['lambda']:.0f}"
-            self.bar.update(self.task, note=note)
+                self.note += f"  lambda {logs['lambda']:.3g}"
+            self.bar.update(self.task, note=self.note)
         score = logs.get(f"eval_{self.metric}")
         if score is not None:
             density = f"density {logs['density']:.3f}, " if "density" in logs else ""
             self.console.print(
                 f"step {state.global_step}/{state.max_steps}: {density}"
-                f"validation {self.metric} {score:.4f}, loss {logs['eval_loss']:.4f}",
+                f"validation {self.metric} {score:.4f}, loss {logs['eval_loss']:.4f}"
+                f"{self._remaining(state)}",
                 highlight=False,
+                soft_wrap=True,
             )
+
+    def _remaining(self, state: Any) -> str:
+        """The time that is left at the speed until now; nothing where that is not known."""
+        first, started = self.begun
+        done, left = state.global_step - first, state.max_steps - state.global_step
+        if done < 1 or left < 1:
+            return ""
+        seconds = (time.monotonic() - started) * left / done
+        return f", about {timedelta(seconds=round(seconds))} left"
 
     def on_train_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         """Take the bar away."""

@@ -1,31 +1,30 @@
-"""What a run learns from and is judged by: examples, labels, metric."""
+"""What a run learns from and is judged by: data, labels, metric."""
 
 import sys
-from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any, Literal
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 
-import numpy as np
-import torch
-from numpy.typing import NDArray
-
-from pipeline.artifacts.classifier import TextClassifier
-from pipeline.artifacts.run import TaskLayout
+from pipeline.artifacts.run import AnswerLayout, TaskKind, TaskLayout
 from pipeline.config import TrainConfig
-from pipeline.data import (
-    LabelledText,
-    encode_labels,
-    infer_labels,
-    infer_task_kind,
-    numeric_labels,
-    read_labelled_text,
-)
+from pipeline.config.train import SQUAD_TASKS
+from pipeline.data import LabelledText, encode_labels, infer_labels, numeric_labels
+from pipeline.entities import has_entities
 from pipeline.environment import is_main_process
-from pipeline.metrics import metric_of_task, primary_metrics
-from smp.examples import Examples, length_sorted_batches, tokenise
+from pipeline.errors import DataError
+from pipeline.questions import Questions
+from pipeline.tagged_words import TaggedWords, encode_tags, infer_tags
+from pipeline.task_files import TaskData, kind_of, read_task_file
+from smp.answering import tokenise_questions
+from smp.examples import Examples, tokenise
 from smp.glue import GLUE, read_glue
+from smp.squad import read_squad
+from smp.tagging import tokenise_words
 
-__all__ = ["Task", "evaluate", "read_task", "score", "scorer", "task_layout", "tokenise_task"]
+__all__ = ["Task", "longest_text", "read_task", "task_layout", "tokenise_task"]
+
+# Tokens after which a text is cut if nothing is said; for question answering the paper's windows.
+_USUAL_LENGTH = 128
+_USUAL_WINDOW = 384
 
 
 @dataclass(frozen=True)
@@ -35,29 +34,38 @@ class Task:
     Attributes:
         train: training examples.
         validation: validation examples.
-        kind: one label out of several, or one number.
-        labels: class names in the order of the logits, empty for regression.
+        kind: what the model predicts.
+        labels: label names in the order of the logits, empty for regression and question answering.
         metric: the metric that the task is judged by.
+        answers: for question answering, how answers are found.
         mismatched: MNLI's second validation examples, None for other tasks.
     """
 
-    train: LabelledText
-    validation: LabelledText
-    kind: Literal["classification", "regression"]
+    train: TaskData
+    validation: TaskData
+    kind: TaskKind
     labels: tuple[str, ...]
     metric: str
+    answers: AnswerLayout | None = None
     mismatched: LabelledText | None = None
 
 
 def read_task(config: TrainConfig) -> Task:
-    """Read the files, or fetch the GLUE task, that the configuration names.
+    """Read the files, or fetch the task from the hub, that the configuration names.
 
     Raises:
-        DataError: see :func:`pipeline.data.read_labelled_text` and :mod:`smp.glue`.
+        DataError: see :func:`pipeline.task_files.read_task_file`, :mod:`smp.glue` and
+            :mod:`smp.squad`; or the two files do not belong together.
     """
-    labels: tuple[str, ...] = ()
+    metric = None
     mismatched = None
-    if config.task is not None:
+    labels: tuple[str, ...] = ()
+    data: TaskData
+    validation: TaskData
+    if config.task in SQUAD_TASKS:
+        data, validation = read_squad(config.task)
+        kind: TaskKind = "question-answering"
+    elif config.task is not None:
         row = GLUE[config.task]
         data, validation, *others = read_glue(config.task)
         mismatched = others[0] if others else None
@@ -70,37 +78,80 @@ def read_task(config: TrainConfig) -> Task:
             "text_pair_column": config.text_pair_column,
             "label_column": config.label_column,
         }
-        data = read_labelled_text(config.train_file, flag="--train-file", **columns)
-        validation = read_labelled_text(config.validation_file, flag="--validation-file", **columns)
-        kind = infer_task_kind(data.labels) if config.task_type == "auto" else config.task_type
-        metric = "pearson" if kind == "regression" else "accuracy"
-        if kind == "classification":
-            labels = infer_labels(data, flag="--train-file")
+        asked = config.task_type
+        data = read_task_file(config.train_file, flag="--train-file", kind=asked, **columns)
+        kind = kind_of(data) if asked == "auto" else asked
+        validation = read_task_file(
+            config.validation_file, flag="--validation-file", kind=kind, **columns
+        )
+    labels = labels or _labels(data, kind, flag="--train-file")
     if config.max_train_samples is not None:
         data = data.head(config.max_train_samples)
-        if kind == "classification":
-            infer_labels(data, flag="--max-train-samples leaves of --train-file")
+        _labels(data, kind, flag="--max-train-samples leaves of --train-file")
     if config.max_validation_samples is not None:
         validation = validation.head(config.max_validation_samples)
         if mismatched is not None:
             mismatched = mismatched.head(config.max_validation_samples)
-    return Task(data, validation, kind, labels, metric, mismatched)
+    answers = None
+    if isinstance(data, Questions):
+        assert isinstance(validation, Questions)
+        answers = _answers(config, data, validation)
+    metric = metric or _usual_metric(kind, labels)
+    return Task(data, validation, kind, labels, metric, answers, mismatched)
 
 
-def tokenise_task(task: Task, tokenizer: Any, max_length: int) -> tuple[Examples, Examples]:
+def _labels(data: TaskData, kind: TaskKind, *, flag: str) -> tuple[str, ...]:
+    if isinstance(data, TaggedWords):
+        return infer_tags(data, flag=flag)
+    if isinstance(data, LabelledText) and kind == "classification":
+        return infer_labels(data, flag=flag)
+    return ()
+
+
+def _usual_metric(kind: TaskKind, labels: tuple[str, ...]) -> str:
+    if kind == "token-classification":
+        return "entity_f1" if has_entities(labels) else "accuracy"
+    usual: Mapping[TaskKind, str] = {
+        "classification": "accuracy",
+        "regression": "pearson",
+        "question-answering": "squad_f1",
+    }
+    return usual[kind]
+
+
+def _answers(config: TrainConfig, data: Questions, validation: Questions) -> AnswerLayout:
+    if data.unanswerable == len(data):
+        raise DataError(f"--train-file {data.source}: no question has an answer; give some that do")
+    if validation.unanswerable and not data.unanswerable:
+        raise DataError(
+            f"--validation-file {validation.source}: {validation.unanswerable} of its questions "
+            "have no answer, and none of the training data, so that the model cannot learn to "
+            "say so; give such training questions too, or drop those"
+        )
+    return AnswerLayout(
+        stride=config.stride,
+        max_answer_length=config.max_answer_length,
+        n_best=config.n_best,
+        no_answer=data.unanswerable > 0,
+    )
+
+
+def longest_text(config: TrainConfig, kind: TaskKind) -> int:
+    """Tokens after which a text is cut, whatever the model takes."""
+    usual = _USUAL_WINDOW if kind == "question-answering" else _USUAL_LENGTH
+    return config.max_length or usual
+
+
+def tokenise_task(task: Task, tokenizer: object, max_length: int) -> tuple[Examples, Examples]:
     """Tokenise training and validation examples, and say on stderr how many were cut.
 
     Raises:
-        DataError: a validation label that the training data never had, or no number.
+        DataError: a validation label that the training data never had, or no number; a question
+            that leaves no room for its context.
     """
     examples = []
     for data, flag in ((task.train, "--train-file"), (task.validation, "--validation-file")):
-        targets: list[int] | list[float]
-        if task.kind == "classification":
-            targets = encode_labels(data, task.labels, flag=flag)
-        else:
-            targets = numeric_labels(data, flag=flag)
-        tokenised = tokenise(data, targets, tokenizer, max_length)
+        tokenised = _tokenise(task, data, tokenizer, max_length, flag)
         if tokenised.truncated and is_main_process():
             print(
                 f"note: {tokenised.truncated} of {len(data)} texts in {data.source} are longer "
@@ -111,41 +162,36 @@ def tokenise_task(task: Task, tokenizer: Any, max_length: int) -> tuple[Examples
     return examples[0], examples[1]
 
 
-def scorer(task: Task) -> Callable[[Any], dict[str, float]]:
-    """The function that gives Trainer the metrics of an evaluation."""
-
-    def score_prediction(prediction: Any) -> dict[str, float]:
-        return score(task, np.asarray(prediction.predictions), np.asarray(prediction.label_ids))
-
-    return score_prediction
-
-
-def score(task: Task, logits: NDArray[Any], targets: NDArray[Any]) -> dict[str, float]:
-    """The task's metrics, of logits [examples, outputs] against targets [examples]."""
-    guess = logits.reshape(-1) if task.kind == "regression" else logits.argmax(axis=-1)
-    names = primary_metrics(task.kind, task.metric)
-    classes = len(task.labels)
-    return {name: metric_of_task(name, classes)(guess, targets) for name in names}
-
-
-@torch.no_grad()
-def evaluate(
-    classifier: TextClassifier,
-    examples: Examples,
-    task: Task,
-    pad_token_id: int,
-    device: torch.device,
-) -> dict[str, float]:
-    """The task's metrics in fp32, the arithmetic of the exported graph."""
-    classifier.eval()
-    logits = torch.zeros(len(examples), classifier.layout.outputs)
-    for indices, batch in length_sorted_batches(examples, pad_token_id, device):
-        logits[indices] = classifier(**batch).float().cpu()
-    return score(task, logits.numpy(), examples.targets.numpy())
+def _tokenise(
+    task: Task, data: TaskData, tokenizer: object, max_length: int, flag: str
+) -> Examples:
+    if isinstance(data, Questions):
+        assert task.answers is not None
+        stride, training = task.answers.stride, data is task.train
+        return tokenise_questions(data, tokenizer, max_length, stride, flag=flag, training=training)
+    if isinstance(data, TaggedWords):
+        tags = encode_tags(data, task.labels, flag=flag)
+        return tokenise_words(data, tags, tokenizer, max_length)
+    targets: list[int] | list[float]
+    if task.kind == "classification":
+        targets = encode_labels(data, task.labels, flag=flag)
+    else:
+        targets = numeric_labels(data, flag=flag)
+    return tokenise(data, targets, tokenizer, max_length)
 
 
-def task_layout(task: Task, max_length: int) -> TaskLayout:
-    """The task as the manifest records it."""
+def task_layout(task: Task, max_length: int, metrics: Mapping[str, float]) -> TaskLayout:
+    """The task as the manifest records it.
+
+    Args:
+        task: the task.
+        max_length: tokens after which a text is cut.
+        metrics: what was measured on the validation data, for the threshold of no answer.
+    """
+    answers = task.answers
+    if answers is not None and answers.no_answer:
+        threshold = metrics["no_answer_threshold"]
+        answers = replace(answers, no_answer_threshold=threshold)
     return TaskLayout(
         kind=task.kind,
         labels=task.labels,
@@ -154,4 +200,5 @@ def task_layout(task: Task, max_length: int) -> TaskLayout:
         label_column=task.train.label_column,
         max_length=max_length,
         metric=task.metric,
+        answers=answers,
     )

@@ -21,25 +21,29 @@ from pipeline.artifacts.run import (
     RunManifest,
 )
 from pipeline.config import TrainConfig
-from pipeline.data import LabelledText
 from pipeline.environment import package_versions
 from pipeline.machine import describe_machine
 from pipeline.status import status_line
+from pipeline.task_files import TaskData
 from smp.architectures import pruned_matrices
 from smp.backbone import build_head, check_vocabulary, load_tokenizer, longest_input
 from smp.device import choose_device, choose_precision, device_name, refuse_sharding
+from smp.divergence import DivergenceWatch, chance_level
 from smp.examples import Examples, collate
 from smp.gradient_checkpointing import enable_gradient_checkpointing
 from smp.methods import pruning_method
 from smp.mismatched import evaluate_mismatched
 from smp.patterns import check_shapes
 from smp.progress import TrainingProgress
+from smp.ranks import check_same_inputs
 from smp.run_files import local_path_or_hub_id, matrix_densities, overall_density, write_run
 from smp.schedules import CubicSchedules, total_steps
 from smp.score_starts import starting_scores
 from smp.scores import ScoredMatrices
-from smp.task import Task, evaluate, read_task, scorer, task_layout, tokenise_task
+from smp.scoring import evaluate, scorer
+from smp.task import Task, longest_text, read_task, task_layout, tokenise_task
 from smp.teacher import learn_from, open_teacher
+from smp.trackers import check_trackers, place_tensorboard_logs
 from smp.trainer import MaskTrainer
 from smp.unfinished import last_checkpoint, open_unfinished
 
@@ -62,6 +66,7 @@ def train(config: TrainConfig) -> RunManifest:
     """
     config = config.resolved()
     refuse_sharding()
+    check_trackers(config.report_to)
     device = choose_device(config.device)
     precision = choose_precision(config.precision, device)
     with status_line("reading the data") as status:
@@ -72,7 +77,7 @@ def train(config: TrainConfig) -> RunManifest:
         check_vocabulary(config.model, tokenizer, encoder)
         matrices = pruned_matrices(encoder, encoder.config.model_type)
         base_sha256 = encoder_sha256(encoder)
-        max_length = min(config.max_length, longest_input(encoder))
+        max_length = min(longest_text(config, task.kind), longest_input(encoder))
         status.update("tokenising the texts")
         train_examples, validation_examples = tokenise_task(task, tokenizer, max_length)
         status.update("loading the teacher")
@@ -81,7 +86,9 @@ def train(config: TrainConfig) -> RunManifest:
         status.update("preparing the head and the scores")
         set_seed(config.seed)
         encoder.requires_grad_(config.trains_weights)
-        head, layout = build_head(config, encoder, tokenizer, train_examples, task.labels, device)
+        head, layout = build_head(
+            config, encoder, tokenizer, train_examples, task.labels, device, task=task.kind
+        )
         classifier = TextClassifier(encoder, head, layout)
         if config.gradient_checkpointing:
             enable_gradient_checkpointing(encoder)
@@ -120,11 +127,13 @@ def train(config: TrainConfig) -> RunManifest:
                 precision,
                 partial_run,
             )
+            check_same_inputs({**to_json(config), **inputs}, trainer.args.device)
         if teacher is not None:
             learn_from(teacher, trainer, config, task, partial_run)
         checkpoint = last_checkpoint(partial_run) if config.resume else None
         trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
         trainer.update_masks()
+        trainer.check_masks()
         trainer.accelerator.unwrap_model(trainer.model, keep_fp32_wrapper=False)
         with status_line("scoring the validation data"):
             metrics = evaluate(
@@ -144,8 +153,9 @@ def train(config: TrainConfig) -> RunManifest:
                 config.revision,
                 encoder.config.model_type,
                 base_sha256,
+                int(encoder.config.num_attention_heads),
             ),
-            task=task_layout(task, max_length),
+            task=task_layout(task, max_length, metrics),
             head=layout,
             train_data=_data_file(config.train_file, task.train, train_examples),
             validation_data=_data_file(
@@ -210,7 +220,12 @@ def _trainer(
         label_names=["labels"],
         logging_steps=10,
         save_total_limit=2,
+        logging_nan_inf_filter=False,
         report_to=list(config.report_to) or "none",
+        run_name=config.output_dir.name,
+        # Each process computes its masks from the scores, which are the same in all.
+        ddp_broadcast_buffers=False,
+        ddp_find_unused_parameters=config.trains_weights,
         disable_tqdm=True,
     )
     # Several GPUs in one process would be DataParallel, which copies no masks: torchrun instead.
@@ -234,6 +249,13 @@ def _trainer(
         )
         if schedules.density_steps == 0 and not config.learns_scores:
             scored.fix_masks(config.density)
+    watch = DivergenceWatch(
+        task.metric,
+        chance_level(task.kind, task.metric, validation_examples),
+        [p for name, p in classifier.named_parameters() if name.endswith(".scores")],
+        schedules,
+        regularised=scored is not None and scored.method.regularised,
+    )
     trainer = MaskTrainer(
         classifier,
         scored,
@@ -243,16 +265,17 @@ def _trainer(
         train_dataset=train_examples,
         eval_dataset=validation_examples,
         data_collator=partial(collate, pad_token_id=pad_token_id),
-        compute_metrics=scorer(task),
-        callbacks=[TrainingProgress(task.metric)],
+        compute_metrics=scorer(task, validation_examples),
+        callbacks=[TrainingProgress(task.metric), watch],
         weight_learning_rate=config.weight_learning_rate if config.learns_scores else None,
     )
     for callback in (PrinterCallback, ProgressCallback):
         trainer.remove_callback(callback)
+    place_tensorboard_logs(trainer, config.output_dir)
     return trainer
 
 
-def _data_file(path: Path | None, data: LabelledText, examples: Examples) -> DataFile:
+def _data_file(path: Path | None, data: TaskData, examples: Examples) -> DataFile:
     source = data.source if path is None else str(path.resolve())
     return DataFile(source, _sha256(path), rows=len(data), truncated=examples.truncated)
 

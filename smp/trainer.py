@@ -16,6 +16,7 @@ from pipeline.errors import ArtifactError
 from smp.distillation import TEACHER_LOGITS, Distillation
 from smp.examples import Examples
 from smp.losses import task_loss
+from smp.ranks import check_same_masks
 from smp.schedules import CubicSchedules
 from smp.scores import ScoredMatrices
 from smp.unfinished import mark_complete
@@ -107,6 +108,7 @@ class MaskTrainer(Trainer):
         self.weight_learning_rate = weight_learning_rate
         self._regularised = scored is not None and scored.method.regularised
         self.distillation: Distillation | None = None  # see smp.teacher.learn_from
+        self.task_losses: list[Tensor] = []
         # Our loss is a mean over the batch: Trainer divides it by the accumulation steps.
         self.model_accepts_loss_kwargs = False
         self.loss_is_scaled_for_ga = False
@@ -122,6 +124,16 @@ class MaskTrainer(Trainer):
         """Recompute the masks for the present scores and the present step."""
         if self.scored is not None:
             self.scored.update_masks(self.density)
+
+    def check_masks(self) -> None:
+        """Check that all processes have the same masks; at once where there is one process.
+
+        Raises:
+            MachineError: they have not.
+        """
+        if self.scored is not None and self.args.world_size > 1:
+            step = self.state.global_step
+            check_same_masks(self.scored.masks(), self.args.device, step=step)
 
     def create_optimizer(self, model: nn.Module | None = None) -> torch.optim.Optimizer:
         """AdamW without weight decay, over what learns: scores, weights, a linear head."""
@@ -161,16 +173,17 @@ class MaskTrainer(Trainer):
         targets = inputs.pop("labels")
         teacher = inputs.pop(TEACHER_LOGITS, None)
         logits = model(**inputs).float()
-        loss = task_loss(logits, targets, self.kind, inputs["attention_mask"])
+        mask = inputs["attention_mask"]
+        loss = task_loss(logits, targets, self.kind, mask)
         if self.distillation is not None and model.training:
             if teacher is None:
                 with self.accelerator.autocast():
                     teacher = self.distillation.ask(inputs)
-            mask = inputs["attention_mask"]
             loss = self.distillation.mix(loss, logits, teacher, targets, mask)
         if self._regularised and model.training:
             assert self.scored is not None
             assert self.schedules is not None
+            self.task_losses.append(loss.detach())
             weight = self.schedules.lambda_at(self.state.global_step)
             loss = loss + weight * self.scored.regulariser()
         return (loss, {"logits": logits}) if return_outputs else loss
@@ -178,11 +191,15 @@ class MaskTrainer(Trainer):
     def evaluate(self, *args: Any, **kwargs: Any) -> dict[str, float]:
         """Evaluate under the masks that the present scores and step give."""
         self.update_masks()
+        self.check_masks()
         metrics: dict[str, float] = super().evaluate(*args, **kwargs)
         return metrics
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
-        """Log the density, and lambda where it counts, beside what Trainer logs."""
+        """Log the density, lambda and the loss without the regulariser beside Trainer's logs."""
+        if "loss" in logs and self.task_losses:
+            logs["task_loss"] = float(torch.stack(self.task_losses).mean())
+            self.task_losses.clear()
         if self.schedules is not None:
             logs["density"] = round(self.density, 4)
         if self.schedules is not None and self._regularised:
@@ -192,7 +209,11 @@ class MaskTrainer(Trainer):
     def _get_train_sampler(self, train_dataset: Any = None) -> LengthGroupedOrder:
         examples: Examples = self.train_dataset if train_dataset is None else train_dataset
         lengths = [len(ids) for ids in examples.inputs["input_ids"]]
-        return LengthGroupedOrder(lengths, self._train_batch_size, self.args.seed)
+        # Grouped by all that one step sees, however many processes and batches share it.
+        examples_a_step = (
+            self._train_batch_size * self.args.world_size * self.args.gradient_accumulation_steps
+        )
+        return LengthGroupedOrder(lengths, examples_a_step, self.args.seed)
 
     def _save_checkpoint(self, model: Any, trial: Any) -> None:
         # A run that is killed while Trainer writes leaves half a checkpoint: only one with the

@@ -13,14 +13,21 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from hypothesis import HealthCheck, settings
+from hypothesis.internal.conjecture import providers
 
 from pipeline.artifacts.benchmark import Benchmark
+from pipeline.artifacts.run import TaskKind
+from tests.preloaded import Preloaded, preloaded
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser
 
 # Tiny models are fastest on one thread; set before torch is imported, for subprocesses too.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+# Examples would be made of the constants in whatever modules the tests before have imported.
+if hasattr(providers, "_get_local_constants"):  # hypothesis 6.131 and newer
+    providers._get_local_constants = lambda: providers._local_constants
 
 # The same examples in every run, and no limit that a busy machine could pass.
 # `pytest --hypothesis-profile=default` looks for new ones.
@@ -33,6 +40,8 @@ POSITIVE = ("good", "great", "fine", "lovely", "bright")
 NEGATIVE = ("bad", "awful", "poor", "dull", "grim")
 NEUTRAL = ("the", "film", "plot", "was", "and", "a", "very", "story", "actor", "scene")
 SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
+# What write_tagged_words writes.
+TAGS = ("O", "B-NEG", "B-POS", "I-NEG", "I-POS")
 VOCABULARY = (*SPECIAL, *POSITIVE, *NEGATIVE, *NEUTRAL, "yes", "no")
 
 # A BertConfig's settings.
@@ -101,6 +110,47 @@ def write_reviews(path: Path, count: int, seed: int, labels: tuple[str, str] = (
     return path
 
 
+def write_questions(path: Path, count: int, seed: int, *, no_answer: bool = False) -> Path:
+    """Write questions in SQuAD's form, each on a context whose only positive word is the answer.
+
+    With ``no_answer`` some contexts have none, as in version 2.0.
+    """
+    generator = random.Random(seed)
+    paragraphs = []
+    for number in range(count):
+        words = generator.choices(NEUTRAL, k=generator.randrange(4, 30))
+        answers = []
+        if not no_answer or generator.random() < 0.6:
+            place = generator.randrange(len(words) + 1)
+            words.insert(place, generator.choice(POSITIVE))
+            start = len(" ".join(words[:place])) + (place > 0)
+            answers.append({"text": words[place], "answer_start": start})
+        qa = {"id": f"q{number}", "question": "what was good?", "answers": answers}
+        if no_answer:
+            qa["is_impossible"] = not answers
+        paragraphs.append({"context": " ".join(words), "qas": [qa]})
+    version = "v2.0" if no_answer else "1.1"
+    content = {"version": version, "data": [{"title": "films", "paragraphs": paragraphs}]}
+    path.write_text(json.dumps(content), encoding="utf-8")
+    return path
+
+
+def write_tagged_words(path: Path, count: int, seed: int) -> Path:
+    """Write sentences whose positive and negative words, one or two in a row, are entities."""
+    generator = random.Random(seed)
+    lines = []
+    for _ in range(count):
+        for _ in range(generator.randrange(1, 5)):
+            lines += [f"{word}\tO" for word in generator.choices(NEUTRAL, k=2)]
+            kind, words = generator.choice((("POS", POSITIVE), ("NEG", NEGATIVE)))
+            chosen = generator.choices(words, k=generator.randrange(1, 3))
+            positions = ("B", "I")[: len(chosen)]
+            lines += [f"{w}\t{p}-{kind}" for w, p in zip(chosen, positions, strict=True)]
+        lines.append("")
+    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    return path
+
+
 # Not for the whole session: while it is open, its event loop runs in the tests' thread.
 @pytest.fixture(scope="module")
 def browser() -> Iterator["Browser"]:
@@ -126,6 +176,19 @@ def browser() -> Iterator["Browser"]:
 
 
 @pytest.fixture(scope="session")
+def preloaded_commands(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Preloaded]:
+    """Makes commands that need not import torch, each a process of its own."""
+    with preloaded(tmp_path_factory.mktemp("preloaded")) as process:
+        yield process
+
+
+@pytest.fixture(scope="session")
+def smp_pipeline(preloaded_commands: Preloaded) -> Path:
+    """`smp-pipeline` as a process of its own that has imported torch already."""
+    return preloaded_commands.command("pipeline", "smp-pipeline")
+
+
+@pytest.fixture(scope="session")
 def native_library() -> Path:
     """The native library's path; the test is skipped where no compiler built it."""
     from pipeline.errors import MachineError
@@ -135,6 +198,28 @@ def native_library() -> Path:
         return library_path()
     except MachineError as error:
         pytest.skip(str(error))
+
+
+@contextmanager
+def traced_once() -> Iterator[None]:
+    """Trace equal models once: it takes most of the time of a tiny model's export."""
+    import onnx
+    import onnx_ir as ir
+
+    import export.stage
+    from pipeline.artifacts.classifier import encoder_sha256
+
+    trace, traced = export.stage.export_graph, {}
+
+    def trace_once(classifier: Any, *arguments: Any, **options: Any) -> ir.Model:
+        key = encoder_sha256(classifier), repr((arguments, options))
+        if key not in traced:
+            traced[key] = ir.to_proto(trace(classifier, *arguments, **options)).SerializeToString()
+        return ir.from_proto(onnx.ModelProto.FromString(traced[key]))
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(export.stage, "export_graph", trace_once)
+        yield
 
 
 @pytest.fixture(scope="session")
@@ -158,6 +243,39 @@ def reviews(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     return (
         write_reviews(directory / "train.csv", 96, seed=1),
         write_reviews(directory / "validation.csv", 48, seed=2),
+    )
+
+
+@pytest.fixture(scope="session")
+def word_bert(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Like tiny_bert, but the state of a token says which word it is, as tasks of tokens need."""
+    import torch
+    from transformers import BertConfig, BertModel
+
+    directory = tmp_path_factory.mktemp("word-bert")
+    torch.manual_seed(0)
+    BertModel(BertConfig(**{**TINY_BERT, "initializer_range": 0.1})).save_pretrained(directory)
+    save_tiny_tokenizer(directory)
+    return directory
+
+
+@pytest.fixture(scope="session")
+def questions(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """A training file of 96 and a validation file of 48 made-up questions, all with an answer."""
+    directory = tmp_path_factory.mktemp("questions")
+    return (
+        write_questions(directory / "train.json", 96, seed=1),
+        write_questions(directory / "validation.json", 48, seed=2),
+    )
+
+
+@pytest.fixture(scope="session")
+def tagged_words(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """A training file of 96 and a validation file of 48 made-up sentences with entities."""
+    directory = tmp_path_factory.mktemp("tagged-words")
+    return (
+        write_tagged_words(directory / "train.conll", 96, seed=1),
+        write_tagged_words(directory / "validation.conll", 48, seed=2),
     )
 
 
@@ -202,9 +320,61 @@ def write_word_counter(path: Path, outputs: int, *, scale: float, positions: int
     onnx.save(model, path)
 
 
+def write_word_tagger(path: Path, kind: TaskKind, *, scale: float) -> None:
+    """Write a graph that is right on all that write_questions and write_tagged_words write.
+
+    For question answering a positive word is where the answer starts and ends, and the first token
+    has half its score, which is that of no answer. A negative ``scale`` turns all of it round.
+    """
+    import numpy as np
+    import onnx
+
+    words = np.array(
+        [[word in group for group in (NEGATIVE, POSITIVE)] for word in VOCABULARY], np.float32
+    )
+    if kind == "token-classification":
+        # B- of the word's kind, or I- where the word before it is of the same kind.
+        outputs = "float[batch, sequence, 5] logits"
+        nodes = """found = Gather(words, input_ids)
+            behind = Pad(found, one_before)
+            before = Slice(behind, first, last, axis)
+            both = Mul(found, before)
+            inside = Add(both, both)
+            small = ReduceMax<keepdims = 1>(found, label)
+            none = Sub(half, small)
+            positive = Concat<axis = 2>(none, found, inside)
+            logits = Mul(positive, scale)"""
+    else:
+        words = words[:, 1]
+        words[VOCABULARY.index("[CLS]")] = 0.5
+        outputs = "float[batch, sequence] start_logits, float[batch, sequence] end_logits"
+        nodes = """found = Gather(words, input_ids)
+            start_logits = Mul(found, scale)
+            end_logits = Identity(start_logits)"""
+    model = onnx.parser.parse_model(
+        f"""
+        <ir_version: 10, opset_import: ["" : 20]>
+        words (int64[batch, sequence] input_ids, int64[batch, sequence] attention_mask,
+               int64[batch, sequence] token_type_ids) => ({outputs})
+        <int64[6] one_before = {{0, 1, 0, 0, 0, 0}}, int64[1] first = {{0}},
+         int64[1] last = {{-1}}, int64[1] axis = {{1}}, int64[1] label = {{2}},
+         float half = {{0.5}}>
+        {{
+            {nodes}
+        }}
+        """
+    )
+    constants = {"words": words, "scale": np.array(scale, np.float32)}
+    for name, values in constants.items():
+        model.graph.initializer.append(onnx.numpy_helper.from_array(values, name))
+    onnx.checker.check_model(model)
+    onnx.save(model, path)
+
+
 def write_model(
     directory: Path,
     *,
+    kind: TaskKind | None = None,
     labels: tuple[str, ...] = ("0", "1"),
     metric: str = "accuracy",
     max_length: int = 32,
@@ -213,16 +383,30 @@ def write_model(
     positions: int = 64,
     **changes: Any,
 ) -> Path:
-    """Write a model directory around :func:`write_word_counter`'s graph."""
+    """Write a model directory around :func:`write_word_counter`'s graph.
+
+    Or around :func:`write_word_tagger`'s, for those two kinds.
+    """
     from pipeline.artifacts.exported import ExportManifest, Verification, write_export_manifest
     from pipeline.artifacts.files import sha256_file
-    from pipeline.artifacts.run import BaseModel, TaskLayout
+    from pipeline.artifacts.run import AnswerLayout, BaseModel, TaskLayout
 
     directory.mkdir(parents=True)
     save_tiny_tokenizer(directory)
     graph = directory / "model.onnx"
-    write_word_counter(graph, max(1, len(labels)), scale=scale, positions=positions)
-    kind = "classification" if labels else "regression"
+    kind = kind or ("classification" if labels else "regression")
+    task = TaskLayout(kind, labels, "text", text_pair_column, "label", max_length, metric)
+    if kind == "question-answering":
+        layout = AnswerLayout(4, 3, 5, no_answer=True)
+        columns = ("question", "context", "answers")
+        task = TaskLayout(kind, (), *columns, max_length, "squad_f1", layout)
+    elif kind == "token-classification":
+        columns = ("tokens", None, "ner_tags")
+        task = TaskLayout(kind, TAGS, *columns, max_length, "entity_f1")
+    if kind in ("question-answering", "token-classification"):
+        write_word_tagger(graph, kind, scale=scale)
+    else:
+        write_word_counter(graph, max(1, len(labels)), scale=scale, positions=positions)
     manifest = ExportManifest(
         smp_pipeline_version="0",
         format="dense",
@@ -230,7 +414,7 @@ def write_model(
         density=0.5,
         opset=20,
         base_model=BaseModel("tiny", None, "bert", "0" * 64),
-        task=TaskLayout(kind, labels, "text", text_pair_column, "label", max_length, metric),
+        task=task,
         inputs=("input_ids", "attention_mask", "token_type_ids"),
         pad_token_id=VOCABULARY.index("[PAD]"),
         model_sha256=sha256_file(graph),
@@ -303,6 +487,55 @@ def benchmark(
 
 
 @pytest.fixture(scope="session")
+def token_data(
+    tagged_words: tuple[Path, Path], tmp_path_factory: pytest.TempPathFactory
+) -> dict[TaskKind, Path]:
+    """48 made-up examples for each kind whose logits are of tokens; some questions of no answer."""
+    path = tmp_path_factory.mktemp("token-data") / "questions.json"
+    return {
+        "question-answering": write_questions(path, 48, seed=3, no_answer=True),
+        "token-classification": tagged_words[1],
+    }
+
+
+@pytest.fixture(scope="session")
+def token_benchmarks(
+    make_model: Callable[..., Path],
+    token_data: dict[TaskKind, Path],
+    tmp_path_factory: pytest.TempPathFactory,
+) -> dict[TaskKind, Benchmark]:
+    """For each such kind a benchmark of two models, right and inverted.
+
+    Load time and memory, which take a process each, are left out.
+    """
+    from pipeline.config import BenchConfig
+    from serve.bench import run_benchmark
+
+    found = {}
+    for kind, path in token_data.items():
+        directory = tmp_path_factory.mktemp("token-models")
+        models = (
+            make_model(directory / "right", kind=kind),
+            make_model(directory / "inverted", kind=kind, scale=-1.0),
+        )
+        config = BenchConfig(
+            models=models,
+            validation_file=path,
+            output=directory / "bench.json",
+            batch_sizes=(2,),
+            sequence_lengths=(16,),
+            scenarios=("grid", "multi-stream"),
+            repetitions=3,
+            threads=(1,),
+            bootstrap_samples=100,
+        )
+        with made_up_clock(), pytest.MonkeyPatch.context() as patch:
+            patch.setattr("serve.bench.measure_startups", lambda opened, **_: [None] * len(opened))
+            found[kind] = run_benchmark(config)
+    return found
+
+
+@pytest.fixture(scope="session")
 def many_reviews(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     """A training file of 400 and a validation file of 200 made-up reviews, enough to learn from."""
     directory = tmp_path_factory.mktemp("many-reviews")
@@ -335,3 +568,45 @@ def tiny_run(
         )
     )
     return directory
+
+
+def train_on_tokens(model: Path, files: tuple[Path, Path], directory: Path) -> Path:
+    from pipeline.config import TrainConfig
+    from smp.train import train
+
+    train(
+        TrainConfig(
+            model=str(model),
+            output_dir=directory,
+            train_file=files[0],
+            validation_file=files[1],
+            density=0.5,
+            steps=30,
+            batch_size=16,
+            max_length=32,
+            stride=8,
+            learning_rate=0.05,
+            score_init_scale=0.5,
+            head="least-squares",
+            evaluations=2,
+            device="cpu",
+            precision="fp32",
+        )
+    )
+    return directory
+
+
+@pytest.fixture(scope="session")
+def question_run(
+    word_bert: Path, questions: tuple[Path, Path], tmp_path_factory: pytest.TempPathFactory
+) -> Path:
+    """A finished run directory of question answering, density 0.5."""
+    return train_on_tokens(word_bert, questions, tmp_path_factory.mktemp("runs") / "questions")
+
+
+@pytest.fixture(scope="session")
+def tagging_run(
+    word_bert: Path, tagged_words: tuple[Path, Path], tmp_path_factory: pytest.TempPathFactory
+) -> Path:
+    """A finished run directory of token classification, density 0.5."""
+    return train_on_tokens(word_bert, tagged_words, tmp_path_factory.mktemp("runs") / "tagging")

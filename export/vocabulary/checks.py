@@ -1,15 +1,15 @@
 """What must hold once tokens are gone: a corpus keeps its tokens, and such texts their logits."""
 
 import textwrap
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from tokenizers import Encoding, Tokenizer
 
+from export.comparison_texts import Row
 from pipeline.artifacts.classifier import TextClassifier
-from pipeline.data import LabelledText
 from pipeline.errors import VerificationError
 
 __all__ = ["check_corpus", "check_logits", "label_agreement", "same_tokens"]
@@ -49,12 +49,10 @@ def check_corpus(
 
 
 def same_tokens(
-    texts: LabelledText, before: Tokenizer, after: Tokenizer, renumber: Renumber
+    texts: Sequence[Row], before: Tokenizer, after: Tokenizer, renumber: Renumber
 ) -> NDArray[np.bool_]:
     """Which texts (or pairs of texts) become the same tokens both ways: bool [texts]."""
-    pairs = texts.pairs
-    rows = list(texts.texts) if pairs is None else list(zip(texts.texts, pairs, strict=True))
-    encodings = zip(before.encode_batch(rows), after.encode_batch(rows), strict=True)
+    encodings = zip(before.encode_batch(texts), after.encode_batch(texts), strict=True)
     return np.array([_same(old, new, renumber) for old, new in encodings], dtype=np.bool_)
 
 

@@ -2,8 +2,8 @@
 
 import json
 import tempfile
-from collections.abc import Callable, Iterable, Mapping, Set
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterable, Mapping, Sequence, Set
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 from tokenizers import Tokenizer
 from transformers import AutoTokenizer
 
+from export.comparison_texts import Row, text_batches
 from export.graph import graph_inputs
-from export.verify import text_batches
 from export.vocabulary.checks import check_corpus, check_logits, label_agreement, same_tokens
 from export.vocabulary.corpus import Corpus
 from export.vocabulary.embeddings import configured_ids, token_embedding, with_tokens
@@ -22,7 +22,6 @@ from export.vocabulary.rewrite import Rewritten, model_vocabulary, referenced_id
 from pipeline.artifacts.classifier import TextClassifier
 from pipeline.artifacts.exported import TOKENIZER_FILE, VocabularyReport
 from pipeline.artifacts.files import sha256_file
-from pipeline.data import LabelledText
 from pipeline.errors import ModelError, first_line
 
 __all__ = ["Pruned", "prune_vocabulary"]
@@ -62,7 +61,7 @@ def prune_vocabulary(
     tokenizer: Any,
     corpus: Path,
     *,
-    texts: LabelledText,
+    texts: Sequence[Row],
     max_length: int,
     progress: Callable[[str], None] = lambda line: None,
 ) -> Pruned:
@@ -100,20 +99,18 @@ def prune_vocabulary(
     before.enable_truncation(max_length)
     after.enable_truncation(max_length)
     same = same_tokens(texts, before, after, new_ids.get)
-    unchanged = _select(texts, same)
-    if not len(unchanged):
-        unchanged = replace(
-            texts, texts=use.sample, pairs=None, labels=[0] * len(use.sample), source=str(corpus)
-        )
+    unchanged = [text for text, is_same in zip(texts, same, strict=True) if is_same] or use.sample
     check_logits(
         (classifier, _batches(classifier, tokenizer, unchanged, max_length)),
         (pruned, _batches(pruned, reloaded, unchanged, max_length)),
     )
-    # The last two batches are one text again.
-    agreement = label_agreement(
-        (classifier, _batches(classifier, tokenizer, texts, max_length)[:-2]),
-        (pruned, _batches(pruned, reloaded, texts, max_length)[:-2]),
-    )
+    agreement = None
+    if classifier.layout.pooling != "tokens":
+        # The last two batches are one text again.
+        agreement = label_agreement(
+            (classifier, _batches(classifier, tokenizer, texts, max_length)[:-2]),
+            (pruned, _batches(pruned, reloaded, texts, max_length)[:-2]),
+        )
     report = VocabularyReport(
         corpus=corpus.name,
         corpus_sha256=sha256_file(corpus),
@@ -197,18 +194,8 @@ def _reload(tokenizer: Any, content: Mapping[str, Any]) -> Any:
     return reloaded
 
 
-def _select(texts: LabelledText, chosen: NDArray[np.bool_]) -> LabelledText:
-    rows = np.flatnonzero(chosen).tolist()
-    return replace(
-        texts,
-        texts=[texts.texts[row] for row in rows],
-        pairs=None if texts.pairs is None else [texts.pairs[row] for row in rows],
-        labels=[texts.labels[row] for row in rows],
-    )
-
-
 def _batches(
-    classifier: TextClassifier, tokenizer: Any, texts: LabelledText, max_length: int
+    classifier: TextClassifier, tokenizer: Any, texts: Sequence[Row], max_length: int
 ) -> list[dict[str, NDArray[np.int64]]]:
     with tempfile.TemporaryDirectory() as scratch:
         path = Path(scratch, TOKENIZER_FILE)

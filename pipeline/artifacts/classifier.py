@@ -28,7 +28,7 @@ __all__ = [
 
 
 class Head(nn.Module):
-    """From one pooled state to logits: optional dense, activation, LayerNorm; then a linear map.
+    """From a state to logits: optional dense, activation, LayerNorm; then a linear map.
 
     Args:
         layout: shapes and kinds; tensors start at zero and are filled in by the caller.
@@ -48,7 +48,7 @@ class Head(nn.Module):
         self.output = nn.Linear(size, layout.outputs)
 
     def forward(self, state: Tensor) -> Tensor:
-        """Map states, float [batch, hidden_size], to logits, float [batch, outputs]."""
+        """Map states, float [..., hidden_size], to logits, float [..., outputs]."""
         if self.transform is not None:
             state = self.transform(state)
         logits: Tensor = self.output(state)
@@ -71,7 +71,7 @@ class TextClassifier(nn.Module):
         self.layout = layout
 
     def pool(self, states: Tensor, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
-        """One state a text.
+        """One state a text, or for pooling ``tokens`` all of them.
 
         Args:
             states: float [batch, sequence, hidden].
@@ -79,8 +79,10 @@ class TextClassifier(nn.Module):
             attention_mask: int64 [batch, sequence], 1 at real tokens.
 
         Returns:
-            float [batch, hidden].
+            float [batch, hidden]; for ``tokens`` [batch, sequence, hidden].
         """
+        if self.layout.pooling == "tokens":
+            return states
         if self.layout.pooling == "mean":
             weights = attention_mask.unsqueeze(-1).to(states.dtype)
             return (states * weights).sum(dim=1) / weights.sum(dim=1).clamp(min=1.0)
@@ -94,7 +96,7 @@ class TextClassifier(nn.Module):
     def features(
         self, input_ids: Tensor, attention_mask: Tensor, token_type_ids: Tensor | None = None
     ) -> Tensor:
-        """The pooled states that the head sees, float [batch, hidden]."""
+        """The states that the head sees, float [batch, hidden] or [batch, sequence, hidden]."""
         inputs = {"input_ids": input_ids, "attention_mask": attention_mask}
         if token_type_ids is not None:
             inputs["token_type_ids"] = token_type_ids
@@ -104,7 +106,11 @@ class TextClassifier(nn.Module):
     def forward(
         self, input_ids: Tensor, attention_mask: Tensor, token_type_ids: Tensor | None = None
     ) -> Tensor:
-        """Logits, float [batch, outputs], of token ids and masks, int64 [batch, sequence]."""
+        """Logits of token ids and masks, int64 [batch, sequence].
+
+        Returns:
+            float [batch, outputs]; for pooling ``tokens`` [batch, sequence, outputs].
+        """
         logits: Tensor = self.head(self.features(input_ids, attention_mask, token_type_ids))
         return logits
 

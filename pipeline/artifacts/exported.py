@@ -3,7 +3,9 @@
 DIR/
   manifest.json    this module's ExportManifest
   model.onnx       inputs named as the tokenizer names them, int64 [batch, sequence];
-                   one output, ``logits``, float32 [batch, outputs]
+                   one output, ``logits``, float32 [batch, outputs]; [batch, sequence, labels] for
+                   token classification; for question answering ``start_logits`` and
+                   ``end_logits``, float32 [batch, sequence] (:func:`graph_outputs`)
   model.onnx.data  the weights of a model that is too large for one ONNX file
   tokenizer.json   for the tokenizers library (the other tokenizer files lie beside it)
   config.json      for optimum's and transformers' classes
@@ -18,7 +20,7 @@ from typing import Any, Literal
 
 from pipeline.artifacts.files import read_json
 from pipeline.artifacts.manifest import from_json, to_json
-from pipeline.artifacts.run import BaseModel, MatrixDensity, TaskLayout
+from pipeline.artifacts.run import BaseModel, MatrixDensity, TaskKind, TaskLayout
 from pipeline.errors import ArtifactError
 
 __all__ = [
@@ -32,6 +34,8 @@ __all__ = [
     "StructureReport",
     "Verification",
     "VocabularyReport",
+    "graph_outputs",
+    "is_by_token",
     "read_exported",
     "write_export_manifest",
 ]
@@ -48,15 +52,27 @@ _INPUTS = {"input_ids", "attention_mask", "token_type_ids"}
 _LONGEST = 2**20
 
 
+def is_by_token(kind: TaskKind) -> bool:
+    """Whether a model of this kind gives logits of every token, not of the text."""
+    return kind in ("question-answering", "token-classification")
+
+
+def graph_outputs(kind: TaskKind) -> tuple[str, ...]:
+    """The graph's outputs, named as optimum's classes want them."""
+    return ("start_logits", "end_logits") if kind == "question-answering" else ("logits",)
+
+
 @dataclass(frozen=True)
 class Verification:
     """How far the exported graph agrees with what it was made from.
 
     Attributes:
         texts: number of texts compared.
-        largest_logit_difference: over all texts and logits.
+        largest_logit_difference: over all texts and logits, of padding none.
         tolerance: what was allowed.
         label_agreement: share of texts with the same predicted label, in [0, 1]; 1 for regression.
+            Of tokens for token classification. For question answering, of texts with the same
+            likeliest start, or end, whichever is the smaller share.
         reference: what computed the logits to compare with: PyTorch, or the ONNX file that was
             converted, in ONNX Runtime.
     """
@@ -143,7 +159,8 @@ class VocabularyReport:
         tokens_before: tokens of the base model.
         compared: validation texts that the two below are of.
         changed: share of them that become other tokens now, in [0, 1].
-        label_agreement: share of them that get the label from before, in [0, 1]; 1 for regression.
+        label_agreement: share of them that get the label from before, in [0, 1]; 1 for regression;
+            None where labels are of tokens, which are others now.
     """
 
     corpus: str
@@ -153,14 +170,16 @@ class VocabularyReport:
     tokens_before: int
     compared: int
     changed: float
-    label_agreement: float
+    label_agreement: float | None
 
     def summary(self) -> str:
         """What is left, for people, in one line."""
+        labels = ""
+        if self.label_agreement is not None:
+            labels = f", and {self.label_agreement:.1%} get the label that they got with all tokens"
         return (
             f"{self.tokens:,} of {self.tokens_before:,} tokens are kept. Of {self.compared} "
-            f"validation texts {self.changed:.1%} become other tokens, and "
-            f"{self.label_agreement:.1%} get the label that they got with all tokens."
+            f"validation texts {self.changed:.1%} become other tokens{labels}."
         )
 
 

@@ -55,12 +55,12 @@ Pooling = Literal["first", "mean", "mask", "tokens"]
 TaskKind = Literal["classification", "regression", "question-answering", "token-classification"]
 
 
-def prunes(method: Method) -> bool:
+def prunes(method: str) -> bool:
     """Whether a method prunes, and so leaves masks (all but finetune)."""
     return method != "finetune"
 
 
-def trains_weights(method: Method) -> bool:
+def trains_weights(method: str) -> bool:
     """Whether a method changes the encoder's weights, and so leaves them (all but SMP)."""
     return method not in ("smp-s", "smp-l")
 
@@ -75,12 +75,14 @@ class BaseModel:
         model_type: the configuration's ``model_type``, for instance ``bert``.
         sha256: hash over names, dtypes, shapes and bytes of the encoder's weights
             (:func:`pipeline.artifacts.classifier.encoder_sha256`).
+        attention_heads: heads of an encoder layer, None in runs that do not say.
     """
 
     id: str
     revision: str | None
     model_type: str
     sha256: str
+    attention_heads: int | None = None
 
 
 @dataclass(frozen=True)

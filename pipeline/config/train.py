@@ -47,14 +47,17 @@ class TrainConfig:
     revision: str | None = option(None, help="Hub revision of the model; the newest if not given.")
 
     train_file: Path | None = option(
-        None, help="Training examples: csv, tsv, json, jsonl or parquet.", group=_DATA
+        None,
+        help="Training examples: csv, tsv, json, jsonl or parquet; SQuAD's json; CoNLL's .conll or "
+        ".txt.",
+        group=_DATA,
     )
     validation_file: Path | None = option(
         None, help="Validation examples, same columns as the training file.", group=_DATA
     )
     task: str | None = option(
         None,
-        help=f"A GLUE task from the hub, in place of files: {', '.join(GLUE_TASKS)}.",
+        help=f"A task from the hub, in place of files: {', '.join(GLUE_TASKS + SQUAD_TASKS)}.",
         group=_DATA,
     )
     task_type: Literal[
@@ -66,23 +69,31 @@ class TrainConfig:
         group=_DATA,
     )
     text_column: str | None = option(
-        None, help="Column of the text; the usual names are tried if not given.", group=_DATA
+        None,
+        help="Column of the text, the question or the words; the usual names are tried if not "
+        "given.",
+        group=_DATA,
     )
     text_pair_column: str | None = option(
-        None, help="Column of the second text, if there is one.", group=_DATA
+        None, help="Column of the second text, if there is one, or of the context.", group=_DATA
     )
     label_column: str | None = option(
-        None, help="Column of the label; label if not given.", group=_DATA
+        None,
+        help="Column of the label, the answers or the words' labels; the usual names are tried if "
+        "not given.",
+        group=_DATA,
     )
-    max_length: int = option(
-        128,
-        help="Tokens after which a text is cut, special tokens included.",
+    max_length: int | None = option(
+        None,
+        help="Tokens after which a text is cut, special tokens included; of a window for "
+        "question-answering. If not given 128, and 384 for question-answering.",
         minimum=4,
         group=_DATA,
     )
     stride: int = option(
         128,
-        help="question-answering: tokens of a long context that two neighbouring windows share.",
+        help="question-answering: tokens of a long context that two neighbouring windows share, at "
+        "most half of what a window has room for.",
         minimum=0,
         group=_DATA,
     )

@@ -2,16 +2,20 @@
 
 from collections.abc import Iterator
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from pipeline.artifacts.benchmark import Benchmark, Estimate, ModelResult
+from pipeline.artifacts.benchmark import (
+    Benchmark,
+    BenchmarkData,
+    BenchmarkTask,
+    Estimate,
+    ModelResult,
+)
 from pipeline.config import CheckConfig
+from pipeline.example_values import ExampleValues, example_values
 from pipeline.gate.judgement import Judgement
 from pipeline.gate.paired import Evidence, accuracy_evidence, latency_evidence, metric_evidence
-from pipeline.metrics import metric_of_task
 
 __all__ = ["compare_model"]
 
@@ -57,21 +61,21 @@ def _quality_evidence(
     assert bench.task is not None and bench.data is not None
     # In the order of the ids, so that the order of the file does not decide what is drawn.
     order = np.argsort(bench.data.example_ids, kind="stable")
-    references = np.array(bench.data.references)[order]
-    earlier, later = (_answers(model, bench.task.kind)[order] for model in (before, now))
-    if bench.task.metric == "accuracy":
-        return accuracy_evidence(earlier == references, later == references, level=level)
-    metric = metric_of_task(bench.task.metric, len(bench.task.labels))
-    return metric_evidence(metric, earlier, later, references, level=level)
+    earlier, later = (
+        _values(model, bench.task, bench.data).select(order) for model in (before, now)
+    )
+    if earlier.is_share:
+        right = (values.rows[:, 0] == 1 for values in (earlier, later))
+        return accuracy_evidence(*right, level=level)
+    return metric_evidence(
+        lambda rows, _: earlier.compute(rows), earlier.rows, later.rows, earlier.rows, level=level
+    )
 
 
-def _answers(model: ModelResult, kind: str) -> NDArray[Any]:
-    """What the task's metric is computed from, [n]."""
+def _values(model: ModelResult, task: BenchmarkTask, data: BenchmarkData) -> ExampleValues:
+    """What the task's metric is computed from."""
     assert model.quality is not None
-    predictions = model.quality.predictions
-    if kind == "classification":
-        return np.array(predictions.labels)
-    return np.array(predictions.logits)[:, 0]
+    return example_values(task, task.metric, model.quality.predictions, data.references)
 
 
 def _size(model: ModelResult, before: ModelResult | None, limit: float) -> Judgement:

@@ -7,7 +7,15 @@ from pipeline.report.charts import Point, scatter
 from pipeline.report.document import Block, Charts, Section, Table, Text
 from pipeline.report.sources import Source, same_data, signed
 from pipeline.report.svg import Drawing
-from pipeline.report.text import NOT_MEASURED, and_list, interval, number, ratio, rounded
+from pipeline.report.text import (
+    NOT_MEASURED,
+    and_list,
+    interval,
+    metric_title,
+    number,
+    ratio,
+    rounded,
+)
 
 __all__ = ["latency_scatter", "overview", "runs_on", "size_scatter", "steadiness", "warnings"]
 
@@ -94,12 +102,13 @@ def warnings(benchmark: Benchmark) -> list[str]:
 
 def _quality_warnings(benchmark: Benchmark) -> list[str]:
     lines = []
+    rows = 0 if benchmark.data is None else benchmark.data.rows
     qualities = [(model.name, model.quality) for model in benchmark.models if model.quality]
     cut = {quality.truncated for _, quality in qualities} - {0}
     for truncated in sorted(cut):
         names = [name for name, quality in qualities if quality.truncated == truncated]
         lines.append(
-            f"{truncated} of {len(qualities[0][1].predictions.logits)} texts were longer than the "
+            f"{truncated} of {rows} texts were longer than the "
             f"maximum length of {and_list(names)} and were cut."
         )
     for name, quality in qualities:
@@ -172,7 +181,7 @@ def latency_scatter(source: Source, cell: int = 0) -> Drawing | None:
     noisy = ", noisy" if measured.steadiness.verdict == "noisy" else ""
     quantity = "size" if task is None else task.metric
     return scatter(
-        f"{quantity.capitalize()} against latency",
+        f"{metric_title(quantity)} against latency",
         f"{measured.cell.name}{noisy}{source.suffix}",
         points,
         x_label="median latency, ms",
@@ -192,7 +201,7 @@ def size_scatter(group: Sequence[Source]) -> Drawing | None:
         if model.size is not None and model.quality is not None
     ]
     return scatter(
-        f"{task.metric.capitalize()} against size",
+        f"{metric_title(task.metric)} against size",
         f"{data.rows:,} examples{signed(group)}",
         points,
         x_label="model directory, MB",

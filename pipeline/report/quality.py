@@ -7,7 +7,7 @@ from pipeline.report.charts import Series, interval_rows
 from pipeline.report.document import Block, Charts, Details, Section, Table, Text
 from pipeline.report.sources import Source, same_data, signed
 from pipeline.report.svg import Drawing
-from pipeline.report.text import NOT_MEASURED, interval, number
+from pipeline.report.text import NOT_MEASURED, interval, metric_title, number
 
 __all__ = ["quality_section"]
 
@@ -80,7 +80,8 @@ def _consistency(group: Sequence[Source]) -> list[Block]:
         else:
             share = agreement.same_label
             same = "no labels" if share is None else interval(share, 4)
-            difference = f"{agreement.largest_logit_difference:.3g}"
+            largest = agreement.largest_logit_difference
+            difference = "logits of tokens" if largest is None else f"{largest:.3g}"
         measured = robustness.texts > 0
         rows.append(
             [
@@ -138,7 +139,7 @@ def _slice_drawing(title: str, parts: dict[str, list[tuple[Series, Slice]]]) -> 
     if len(parts) > len(largest):
         subtitle = f"the {len(largest)} of {len(parts)} with most examples, {subtitle}"
     drawing = interval_rows(
-        f"{metric.capitalize()} {title}",
+        f"{metric_title(metric)} {title}",
         subtitle,
         [
             (

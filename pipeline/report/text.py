@@ -11,6 +11,7 @@ __all__ = [
     "and_list",
     "interval",
     "measured",
+    "metric_title",
     "number",
     "printable",
     "ratio",
@@ -61,6 +62,12 @@ def interval(estimate: Estimate, digits: int) -> str:
 def measured(estimate: Estimate) -> str:
     """A measured time with the ends of its interval, as ``11.5 (11.3 to 11.9)``."""
     return interval(estimate, _decimals(estimate.value))
+
+
+def metric_title(metric: str) -> str:
+    """A metric at the start of a title."""
+    words = metric.replace("_", " ")
+    return words[:1].upper() + words[1:]
 
 
 def ratio(estimate: Estimate, position: int, digits: int = 3) -> str:

@@ -37,7 +37,8 @@ def check_peer(name: str, peer: Peer, first: Session) -> None:
     """
     encodings = first.encode(_TEXTS)
     batches = [[encoding] for encoding in encodings]
-    if first.task is not None:  # else padding may be among the output, and means nothing
+    # Else padding may be among the output, and means nothing.
+    if first.task is not None and not first.by_token:
         batches.append(encodings)
     for batch in batches:
         inputs = first.collate(batch)

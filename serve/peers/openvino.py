@@ -48,11 +48,10 @@ def open_openvino(first: Session) -> Peer:
         raise ArtifactError(
             f"--peers {_NAME}: cannot open {first.layout.graph} ({reason}); leave this peer out"
         ) from error
-    output = first.output_name
 
     def run(inputs: Mapping[str, NDArray[np.int64]]) -> NDArray[Any]:
-        found: NDArray[Any] = request.infer(first.feeds(inputs))[output]
-        return found
+        found = request.infer(first.feeds(inputs))
+        return first.result([found[name] for name in first.output_names])
 
     return Peer(
         run=run,

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.artifacts.benchmark import SizeOnDisk
+from pipeline.artifacts.run import TaskKind
 from pipeline.errors import ConfigurationError, MachineError
 from serve.session import Session
 
@@ -21,7 +22,7 @@ Run = Callable[[Mapping[str, NDArray[np.int64]]], NDArray[Any]]
 class LoadPytorch(Protocol):
     """Loads a model in PyTorch, which this package never imports; see :mod:`export.pytorch`."""
 
-    def __call__(self, model: str, *, threads: int, compiled: bool) -> Run:
+    def __call__(self, model: str, *, kind: TaskKind, threads: int, compiled: bool) -> Run:
         """Load a run directory, a Hugging Face directory or a hub id."""
 
 

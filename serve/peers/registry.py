@@ -43,7 +43,12 @@ def open_peer(
             f"{path} has another output"
         )
     versions = need_packages(name, "torch", "transformers", extra="train")
-    run = load_pytorch(pytorch_model, threads=first.threads, compiled=name == "pytorch-compiled")
+    run = load_pytorch(
+        pytorch_model,
+        kind=first.task.kind,
+        threads=first.threads,
+        compiled=name == "pytorch-compiled",
+    )
     manifest = first.manifest
     exact = manifest is None or {manifest.values, manifest.embeddings} == {"fp32"}
     tolerance = EXACT if exact and first.layout.format != "engine" else ROUNDED

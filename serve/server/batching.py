@@ -8,16 +8,14 @@ from contextlib import suppress
 from dataclasses import dataclass
 from queue import SimpleQueue
 from threading import Lock, Thread
-
-import numpy as np
-from numpy.typing import NDArray
+from typing import Any
 
 from serve.server.errors import InferenceFailed, Overloaded, RequestError, TooLarge, Unavailable
 from serve.server.logs import LOGGER
 from serve.server.metrics import Metrics
 from serve.server.row_queue import RowQueue, WaitingRow
 from serve.server.text_model import TextModel
-from serve.session import TokenRow
+from serve.session import Row
 
 __all__ = ["Batcher"]
 
@@ -30,9 +28,9 @@ class _Job:
     """The rows of one request."""
 
     model: TextModel
-    rows: Sequence[TokenRow]
-    answer: asyncio.Future[NDArray[np.float32]]
-    logits: NDArray[np.float32]
+    rows: Sequence[Row]
+    answer: asyncio.Future[Any]
+    results: Any
     left: int
     waiting: list[WaitingRow["_Job"]]
     error: RequestError | None = None
@@ -101,11 +99,11 @@ class Batcher:
         with self._lock:
             self._check_room(rows)
 
-    async def submit(self, model: TextModel, rows: Sequence[TokenRow]) -> NDArray[np.float32]:
+    async def submit(self, model: TextModel, rows: Sequence[Row]) -> Any:
         """Run rows, at least one, through a model; cancelling drops those that still wait.
 
         Returns:
-            Logits, float32 [rows, outputs], in the order of the rows.
+            What the model's ``run`` gives, for all rows in their order.
 
         Raises:
             InferenceFailed: the model cannot run them.
@@ -114,8 +112,8 @@ class Batcher:
             Unavailable: the batcher is closed.
         """
         loop = asyncio.get_running_loop()
-        logits = np.empty((len(rows), model.session.outputs), dtype=np.float32)
-        job = _Job(model, rows, loop.create_future(), logits, len(rows), [])
+        results = model.results(len(rows))
+        job = _Job(model, rows, loop.create_future(), results, len(rows), [])
         now = time.monotonic()
         job.waiting = [
             WaitingRow(job, index, model, len(row.ids), now) for index, row in enumerate(rows)
@@ -246,9 +244,9 @@ class Batcher:
     def _infer(self, batch: _Batch) -> None:
         start_s = time.monotonic()
         model = batch[0].owner.model
-        logits = model.run([row.owner.rows[row.index] for row in batch])
-        for row, values in zip(batch, logits, strict=True):
-            row.owner.logits[row.index] = values
+        results = model.run([row.owner.rows[row.index] for row in batch])
+        for row, result in zip(batch, results, strict=True):
+            row.owner.results[row.index] = result
         lengths = [row.length for row in batch]
         self._metrics.batch(
             model.name,
@@ -266,7 +264,7 @@ class Batcher:
             if job.answer.done():  # cancelled, or failed before
                 continue
             if job.error is None:
-                job.answer.set_result(job.logits)
+                job.answer.set_result(job.results)
             else:
                 job.answer.set_exception(job.error)
         if is_delayed:

@@ -24,6 +24,7 @@ _ERRORS = {
     401: "No bearer token, or a wrong one.",
     403: "Sent by a browser for a page of another site.",
     404: "No such model or version.",
+    405: "The name makes the path that of another operation, as `.` and `a/infer` may do.",
     408: "The body came too slowly.",
     413: "Beyond one of the server's limits.",
     415: "The body is compressed.",
@@ -146,6 +147,9 @@ def _paths() -> dict[str, Any]:
         open_to_all=True,
     )
     for path, item in paths.items():
+        if "{" in path:
+            for operation in item.values():
+                operation["responses"].update(_refusals((405,)))
         item["parameters"] = [
             {
                 "name": name,

@@ -17,6 +17,7 @@ from serve.server.logs import log
 from serve.server.metrics import Metrics
 from serve.server.protocol import IndexEntry
 from serve.server.text_model import VERSION, TextModel
+from serve.server.token_model import open_model
 from serve.session import open_session
 from serve.shared_runtime import SharedRuntime
 
@@ -245,7 +246,7 @@ class Repository:
         """Open a model and run it once; a loader thread's job."""
         try:
             session = open_session(place.directory, shared=self._runtime)
-            model = TextModel(place.name, session)
+            model = open_model(place.name, session)
         except OSError as error:
             raise ArtifactError(
                 f"{place.directory} cannot be read ({error.strerror}); mend its permissions or "

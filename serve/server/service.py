@@ -1,6 +1,7 @@
 """What the HTTP and the gRPC front both call."""
 
 import asyncio
+from collections.abc import Sequence
 
 from pipeline import __version__
 from pipeline.config import ServeConfig
@@ -16,7 +17,7 @@ from serve.server.protocol import (
 )
 from serve.server.repository import Repository
 from serve.server.text_model import TextModel, Texts
-from serve.session import TokenRow
+from serve.session import Row, TokenRow
 
 __all__ = ["Service"]
 
@@ -134,12 +135,12 @@ class Service:
         self._stopping = True
 
 
-async def _tokenise(model: TextModel, content: Texts | list[TokenRow]) -> list[TokenRow]:
+async def _tokenise(model: TextModel, content: Texts | list[TokenRow]) -> Sequence[Row]:
     if not isinstance(content, Texts):
         return content
     if content.characters <= _INLINE_CHARACTERS:
         return model.tokenise(content)
-    rows: list[TokenRow] = []
+    rows: list[Row] = []
     for part in content.parts(_PART_CHARACTERS):
         rows += await asyncio.to_thread(model.tokenise, part)
     return rows

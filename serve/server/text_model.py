@@ -17,7 +17,7 @@ from serve.server.protocol import (
     Tensor,
     TensorMetadata,
 )
-from serve.session import Session, TokenRow
+from serve.session import Row, Session, TokenRow
 
 __all__ = ["TextModel", "Texts"]
 
@@ -25,13 +25,20 @@ VERSION = "1"
 
 
 class Texts:
-    """The texts of a request, in their order, and the second texts where the model takes pairs."""
+    """The texts of a request, in their order, and the second texts where the model takes pairs.
 
-    __slots__ = ("pairs", "texts")
+    Attributes:
+        texts: the texts.
+        pairs: the second texts; None where the model takes none.
+        first: the position in the request of the first of them.
+    """
 
-    def __init__(self, texts: Sequence[str], pairs: Sequence[str] | None) -> None:
+    __slots__ = ("first", "pairs", "texts")
+
+    def __init__(self, texts: Sequence[str], pairs: Sequence[str] | None, first: int = 0) -> None:
         self.texts = texts
         self.pairs = pairs
+        self.first = first
 
     def __len__(self) -> int:
         return len(self.texts)
@@ -54,11 +61,13 @@ class Texts:
 
     def _part(self, start: int, end: int) -> "Texts":
         pairs = None if self.pairs is None else self.pairs[start:end]
-        return Texts(self.texts[start:end], pairs)
+        return Texts(self.texts[start:end], pairs, self.first + start)
 
 
 class TextModel:
-    """A model in memory.
+    """A model in memory that gives a label or a number a text.
+
+    Those of :mod:`serve.server.token_model` do other things in the same steps.
 
     Attributes:
         name: what requests call it.
@@ -126,7 +135,7 @@ class TextModel:
                 f"or else {', '.join(self.session.inputs)}"
             )
 
-    def tokenise(self, texts: Texts) -> list[TokenRow]:
+    def tokenise(self, texts: Texts) -> Sequence[Row]:
         """Tokens of each text, cut at the model's ``max_length``."""
         encodings = self.session.encode(texts.texts, texts.pairs)
         return [
@@ -143,27 +152,42 @@ class TextModel:
         text = ["warm up"]
         self.run(self.tokenise(Texts(text, text if self._is_pair else None)))
 
-    def run(self, rows: Sequence[TokenRow]) -> NDArray[np.float32]:
+    def results(self, rows: int) -> Any:
+        """Room for what :meth:`run` gives, row by row, for all rows of a request."""
+        return np.empty((rows, self.session.outputs), dtype=np.float32)
+
+    def run(self, rows: Sequence[Row]) -> Any:
         """Logits, float32 [rows, outputs], of one batch.
 
         Raises:
             InferenceFailed: ONNX Runtime cannot run the graph, or a logit is not finite.
         """
+        logits = self._run(rows)
+        self.check_finite([logits])
+        return logits
+
+    def check_finite(self, logits: Sequence[NDArray[np.float32]]) -> None:
+        """Refuse logits that are no numbers.
+
+        Raises:
+            InferenceFailed: one is NaN or infinite.
+        """
+        if not all(np.isfinite(each).all() for each in logits):
+            raise InferenceFailed(f"model {self.name} gave a logit that is NaN or infinite")
+
+    def _run(self, rows: Sequence[Row]) -> NDArray[np.float32]:
         try:
-            logits = self.session.run(self.session.collate(rows))
+            return self.session.run(self.session.collate(rows))
         except ArtifactError as error:
             reason = str(error).replace(str(self.session.directory / MODEL_FILE), self.name)
             raise InferenceFailed(reason) from error
-        if not np.isfinite(logits).all():
-            raise InferenceFailed(f"model {self.name} gave a logit that is NaN or infinite")
-        return logits
 
-    def answer(self, request: InferRequest, logits: NDArray[np.float32]) -> InferResponse:
+    def answer(self, request: InferRequest, logits: Any) -> InferResponse:
         """The answer to a request.
 
         Args:
             request: the request.
-            logits: float32 [rows, outputs], of its rows in their order.
+            logits: what :meth:`run` gave for its rows, in their order.
         """
         names = request.outputs or tuple(self._outputs[: 2 if self._labels else 1])
         return InferResponse(

@@ -34,8 +34,14 @@ def test_tasks_differ_in_masks_and_head_alone(
 
 @pytest.mark.slow
 def test_the_report_has_all_sessions(
-    native_library: Path, tiny_bert: Path, reviews: tuple[Path, Path], tmp_path: Path
+    native_library: Path,
+    tiny_bert: Path,
+    reviews: tuple[Path, Path],
+    smp_pipeline: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.setattr("benchmarks.command.COMMAND", (smp_pipeline,))
     measure(
         argparse.Namespace(
             model=str(tiny_bert),

@@ -1,46 +1,41 @@
 """The measurement of the runtime: one command makes the models, times all engines and reports."""
 
 import json
-import os
-import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
-from benchmarks import runtime_engines
+from benchmarks import runtime, runtime_engines
 from benchmarks.runtime_cells import ratio, stages_ms
 from benchmarks.runtime_engines import ENGINES, Subject, WorkerProcess, find_python
 from benchmarks.runtime_table import report
 from pipeline.errors import MachineError
 
-ROOT = Path(__file__).parents[2]
 
+@pytest.fixture
+def run(smp_pipeline, monkeypatch):
+    """Do what the command `python -m benchmarks.runtime` does."""
+    monkeypatch.setattr("benchmarks.command.COMMAND", (smp_pipeline,))
 
-def run(*arguments):
-    command = [sys.executable, "-m", "benchmarks.runtime", *map(str, arguments)]
-    return subprocess.run(
-        command,
-        capture_output=True,
-        text=True,
-        timeout=500,
-        cwd=ROOT,
-        env={**os.environ, "HF_HUB_OFFLINE": "1"},
-        check=False,
-    )
+    def measure(*arguments):
+        monkeypatch.setattr("sys.argv", ["runtime.py", *map(str, arguments)])
+        return runtime.main()
+
+    return measure
 
 
 @pytest.mark.slow
 def test_one_command_measures_all_installed_engines(
-    tiny_bert, tiny_run, reviews, native_library, tmp_path
+    run, tiny_bert, tiny_run, reviews, native_library, tmp_path
 ):
     arguments = ["--config", tiny_bert / "config.json", "--work-dir", tmp_path / "work"]
     arguments += ["--output", tmp_path / "table.md", "--densities", "0.5", "0.1"]
-    arguments += ["--engines", "ort-fp32", "ort-int8", "engine-fp32", "engine-int8"]
     arguments += ["--sequences", "8", "128", "--threads", "1", "--processes", "1"]
     arguments += ["--seconds-per-cell", "0.01"]
-    done = run(*arguments, "--batches", "1", "--run", tiny_run, "--validation-file", reviews[1])
-    assert done.returncode == 0, done.stderr
+    engines = ["--engines", "ort-fp32", "ort-int8", "engine-fp32", "engine-int8"]
+    trained = ["--run", tiny_run, "--validation-file", reviews[1]]
+    assert run(*arguments, *engines, "--batches", "1", *trained) == 0
     content = json.loads((tmp_path / "work" / "runtime.json").read_text(encoding="utf-8"))
     part = content["parts"]["random"]
     keys = ["ort-fp32", "ort-int8", "engine-fp32@density 0.5", "engine-fp32@density 0.1"]
@@ -67,8 +62,7 @@ def test_one_command_measures_all_installed_engines(
     assert trained["agreement"]["engine-fp32@density 0.3"] == 1.0
     assert "Accuracy on 48 labelled texts:" in table
 
-    done = run(*arguments, "--batches", "1", "2", "--resume")
-    assert done.returncode == 0, done.stderr
+    assert run(*arguments, "--engines", "ort-fp32", "--batches", "1", "2", "--resume") == 0
     content = json.loads((tmp_path / "work" / "runtime.json").read_text(encoding="utf-8"))
     cells = content["parts"]["random"]["cells"]
     assert cells[0] == part["cells"][0]

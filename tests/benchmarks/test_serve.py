@@ -247,7 +247,7 @@ def test_one_command_measures_a_model_in_all_ways(make_model, reviews, tmp_path)
         list(map(str, command)),
         capture_output=True,
         text=True,
-        timeout=300,
+        timeout=550,
         cwd=ROOT,
         env={**os.environ},
         check=False,

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,14 +13,17 @@ from pipeline.artifacts.classifier import Head, encoder_sha256, load_encoder
 from pipeline.artifacts.files import sha256_file
 from pipeline.artifacts.masks import write_masks
 from pipeline.artifacts.run import (
+    AnswerLayout,
     BaseModel,
     DataFile,
     HeadLayout,
     MatrixDensity,
     RunManifest,
+    TaskKind,
     TaskLayout,
     write_run_manifest,
 )
+from tests.conftest import TAGS
 
 MATRICES = {
     "attention.self.query": "query",
@@ -28,6 +32,29 @@ MATRICES = {
     "attention.output.dense": "attention_output",
     "intermediate.dense": "intermediate",
     "output.dense": "output",
+}
+
+
+_TASKS: dict[str, dict[str, Any]] = {
+    "classification": {
+        "text_column": "text",
+        "text_pair_column": None,
+        "label_column": "label",
+        "metric": "accuracy",
+    },
+    "regression": {"metric": "pearson"},
+    "question-answering": {
+        "text_column": "question",
+        "text_pair_column": "context",
+        "label_column": "answers",
+        "metric": "squad_f1",
+        "answers": AnswerLayout(8, 6, 5, no_answer=True),
+    },
+    "token-classification": {
+        "text_column": "tokens",
+        "label_column": "ner_tags",
+        "metric": "entity_f1",
+    },
 }
 
 
@@ -40,8 +67,12 @@ def write_run(
     method: str = "smp-s",
     pooling: str = "mean",
     labels: tuple[str, ...] = ("0", "1"),
+    kind: TaskKind | None = None,
 ) -> Path:
-    """Write a run directory with random masks and a random head."""
+    """Write a run directory with random masks and a random head.
+
+    ``kind`` is by default classification, or regression where there are no labels.
+    """
     from transformers import AutoTokenizer
 
     directory.mkdir()
@@ -74,7 +105,9 @@ def write_run(
             for name, weight in encoder.named_parameters()
         }
         save_file(weights, str(directory / "weights.safetensors"))
-    outputs = max(1, len(labels))
+    kind = kind or ("classification" if labels else "regression")
+    task = {**_TASKS["classification"], **_TASKS.get(kind, {})}
+    outputs = 2 if kind == "question-answering" else max(1, len(labels))
     layout = HeadLayout(
         kind="linear",
         pooling=pooling,
@@ -94,15 +127,7 @@ def write_run(
         method=method,
         density=density,
         base_model=BaseModel(str(model), None, encoder.config.model_type, digest),
-        task=TaskLayout(
-            kind="classification" if labels else "regression",
-            labels=labels,
-            text_column="text",
-            text_pair_column=None,
-            label_column="label",
-            max_length=48,
-            metric="accuracy" if labels else "pearson",
-        ),
+        task=TaskLayout(kind=kind, labels=labels, max_length=48, **task),
         head=layout,
         train_data=data,
         validation_data=data,
@@ -140,3 +165,13 @@ def make_run(
 def random_run(make_run: MakeRun) -> Path:
     """A run of the tiny BERT at density 0.2."""
     return make_run()
+
+
+@pytest.fixture(scope="session")
+def token_runs(make_run: MakeRun, token_data: dict[TaskKind, Path]) -> dict[TaskKind, Path]:
+    """A run of each kind whose logits are of tokens, of the tiny BERT at density 0.2."""
+    labels = {"question-answering": (), "token-classification": TAGS}
+    return {
+        kind: make_run(kind=kind, labels=labels[kind], pooling="tokens", validation_file=path)
+        for kind, path in token_data.items()
+    }

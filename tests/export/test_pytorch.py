@@ -37,7 +37,7 @@ def test_a_run_answers_as_its_export_does(tiny_run: Path, tmp_path: Path) -> Non
     directory = tmp_path / "model"
     export_run(ExportConfig(run=tiny_run, output_dir=directory, format="dense"))
     session = open_session(directory, threads=1)
-    run = load_pytorch(str(tiny_run), threads=1, compiled=False)
+    run = load_pytorch(str(tiny_run), kind="classification", threads=1, compiled=False)
     texts = session.collate(session.encode(["good film", "a very bad and dull story"]))
     np.testing.assert_allclose(run(texts), session.run(texts), atol=1e-4)
 
@@ -46,7 +46,7 @@ def test_a_hugging_face_model_answers_as_transformers_does(classifier_directory:
     from transformers import AutoModelForSequenceClassification
 
     model = AutoModelForSequenceClassification.from_pretrained(classifier_directory).eval()
-    run = load_pytorch(str(classifier_directory), threads=1, compiled=False)
+    run = load_pytorch(str(classifier_directory), kind="classification", threads=1, compiled=False)
     feeds = inputs(3, 7)
     with torch.no_grad():
         expected = model(**{name: torch.from_numpy(array) for name, array in feeds.items()})
@@ -59,8 +59,12 @@ def test_compiled_it_answers_the_same_for_any_shape(
 ) -> None:
     # A process of its own for each core takes longer to start than this little to compile.
     monkeypatch.setattr("torch._inductor.config.compile_threads", 1)
-    eager = load_pytorch(str(classifier_directory), threads=1, compiled=False)
-    compiled = load_pytorch(str(classifier_directory), threads=1, compiled=True)
+    eager = load_pytorch(
+        str(classifier_directory), kind="classification", threads=1, compiled=False
+    )
+    compiled = load_pytorch(
+        str(classifier_directory), kind="classification", threads=1, compiled=True
+    )
     for shape in ((2, 5), (3, 9)):
         np.testing.assert_allclose(compiled(inputs(*shape)), eager(inputs(*shape)), atol=1e-4)
 
@@ -69,7 +73,9 @@ def test_each_model_runs_on_its_own_number_of_threads(classifier_directory: Path
     before = torch.get_num_threads()
     try:
         for threads in (1, 2, 1):
-            load_pytorch(str(classifier_directory), threads=threads, compiled=False)(inputs(1, 4))
+            load_pytorch(
+                str(classifier_directory), kind="classification", threads=threads, compiled=False
+            )(inputs(1, 4))
             assert torch.get_num_threads() == threads
     finally:
         torch.set_num_threads(before)
@@ -77,23 +83,23 @@ def test_each_model_runs_on_its_own_number_of_threads(classifier_directory: Path
 
 def test_a_model_without_a_trained_head_is_refused(tiny_bert: Path) -> None:
     with pytest.raises(ModelError, match=r"--pytorch-model .* weights are missing .*classifier\."):
-        load_pytorch(str(tiny_bert), threads=1, compiled=False)
+        load_pytorch(str(tiny_bert), kind="classification", threads=1, compiled=False)
 
 
 def test_what_is_not_there_or_pickled_is_refused(
     classifier_directory: Path, tmp_path: Path
 ) -> None:
     with pytest.raises(ModelError, match=r"--pytorch-model \./nowhere: no such directory"):
-        load_pytorch("./nowhere", threads=1, compiled=False)
+        load_pytorch("./nowhere", kind="classification", threads=1, compiled=False)
     pickled = tmp_path / "pickled"
     shutil.copytree(classifier_directory, pickled)
     (pickled / "model.safetensors").rename(pickled / "pytorch_model.bin")
     with pytest.raises(ModelError, match="has pickled weights only"):
-        load_pytorch(str(pickled), threads=1, compiled=False)
+        load_pytorch(str(pickled), kind="classification", threads=1, compiled=False)
 
 
 def test_token_ids_that_the_model_does_not_know_are_one_line(classifier_directory: Path) -> None:
-    run = load_pytorch(str(classifier_directory), threads=1, compiled=False)
+    run = load_pytorch(str(classifier_directory), kind="classification", threads=1, compiled=False)
     with pytest.raises(ModelError, match=r"cannot be run \(.*index out of range") as caught:
         run({**inputs(1, 4), "input_ids": np.full((1, 4), 10**6)})
     assert "\n" not in str(caught.value)

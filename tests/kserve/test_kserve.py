@@ -34,7 +34,7 @@ def run_script(name: str, *arguments: object) -> Any:
         [os.environ["SMP_KSERVE_PYTHON"], HERE / name, *map(str, arguments)],
         capture_output=True,
         text=True,
-        timeout=300,
+        timeout=550,
     )
     assert process.returncode == 0, process.stderr
     return json.loads(process.stdout)

@@ -9,19 +9,20 @@ import os
 import subprocess
 import sys
 import tomllib
-from collections.abc import Iterator, Sequence
 from itertools import product
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import onnx_ir as ir
 import pytest
 from tokenizers import Tokenizer
 
-import export.stage
 from export import export_run
+from pipeline.artifacts.run import TaskKind
 from pipeline.config import ExportConfig
+from serve import open_session
+from tests.conftest import TAGS, traced_once
+from tests.export.conftest import write_run
 
 TEXTS = ["the film was very good", "a dull plot and an awful actor " * 12, "grim"]
 HERE = Path(__file__).parent
@@ -43,24 +44,11 @@ pytestmark = [
 
 
 @pytest.fixture(scope="module")
-def exports(
-    tiny_run: Path, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[dict[Choice, Path]]:
+def exports(tiny_run: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[Choice, Path]:
     """One run exported in every way."""
     scratch = tmp_path_factory.mktemp("exports")
-    traced: dict[str, Any] = {}
-    trace = export.stage.export_graph
-
-    def trace_once(classifier: Any, *arguments: Any, **options: Any) -> ir.Model:
-        """Tracing takes most of the time of an export, and all these have the same trace."""
-        key = repr((arguments, options))
-        if key not in traced:
-            traced[key] = ir.to_proto(trace(classifier, *arguments, **options))
-        return ir.from_proto(type(traced[key]).FromString(traced[key].SerializeToString()))
-
     directories = {}
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(export.stage, "export_graph", trace_once)
+    with traced_once():
         for choice in ALL:
             weights, values, embeddings = choice
             directory = directories[choice] = scratch / "-".join(choice)
@@ -75,8 +63,26 @@ def exports(
                     verification_samples=4,
                 )
             )
-    assert len(traced) == 1
-    yield directories
+    return directories
+
+
+@pytest.fixture(scope="module")
+def token_exports(
+    tiny_bert: Path, token_data: dict[TaskKind, Path], tmp_path_factory: pytest.TempPathFactory
+) -> dict[TaskKind, Path]:
+    """A packed export of each kind whose logits are of tokens."""
+    scratch = tmp_path_factory.mktemp("token-exports")
+    for kind, path in token_data.items():
+        run = write_run(
+            scratch / f"{kind}-run",
+            model=tiny_bert,
+            validation_file=path,
+            pooling="tokens",
+            labels=TAGS if kind == "token-classification" else (),
+            kind=kind,
+        )
+        export_run(ExportConfig(run=run, output_dir=scratch / kind, format="packed", tolerance=10))
+    return {kind: scratch / kind for kind in token_data}
 
 
 def run_script(interpreter: str, script: str, *arguments: str | Path) -> dict[str, Any]:
@@ -121,11 +127,13 @@ def oldest(exports: dict[Choice, Path], inputs_file: Path) -> dict[str, Any]:
 
 @pytest.fixture(scope="module")
 def in_optimum(
-    exports: dict[Choice, Path], tmp_path_factory: pytest.TempPathFactory
+    exports: dict[Choice, Path],
+    token_exports: dict[TaskKind, Path],
+    tmp_path_factory: pytest.TempPathFactory,
 ) -> dict[str, Any]:
     texts = tmp_path_factory.mktemp("texts") / "texts.json"
     texts.write_text(json.dumps(TEXTS), encoding="utf-8")
-    directories: Sequence[Path] = [exports[choice] for choice in IN_OPTIMUM]
+    directories = [*(exports[choice] for choice in IN_OPTIMUM), *token_exports.values()]
     return run_script(os.environ["SMP_OPTIMUM_PYTHON"], "logits.py", texts, *directories)
 
 
@@ -172,3 +180,23 @@ def test_optimum_gives_the_same_logits_and_labels(
     assert [entry["label"] for entry in found["predictions"]] == [
         labels[index] for index in expected.argmax(axis=1)
     ]
+
+
+@pytest.mark.parametrize("kind", ["question-answering", "token-classification"])
+def test_optimum_gives_the_same_logits_of_every_token(
+    kind: TaskKind, token_exports: dict[TaskKind, Path], in_optimum: dict[str, Any]
+) -> None:
+    session = open_session(token_exports[kind])
+    pairs = TEXTS if kind == "question-answering" else None
+    inputs = session.collate(session.encode(TEXTS, pairs))
+    expected = session.run(inputs)
+    found = in_optimum[str(token_exports[kind])]
+    np.testing.assert_allclose(found["logits"], expected, atol=1e-4 * np.abs(expected).max())
+    if kind == "question-answering":
+        answers = zip(TEXTS, found["predictions"], strict=True)
+        assert all(answer["answer"] in context for context, answer in answers)
+    else:
+        assert session.task is not None
+        labels = session.task.labels
+        named = [[labels[index] for index in row] for row in expected.argmax(axis=-1)]
+        assert found["predictions"] == named

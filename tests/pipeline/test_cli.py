@@ -17,6 +17,7 @@ from pipeline.artifacts.run import read_run
 from pipeline.cli import app
 
 COMMANDS = ["train", "export", "bench", "report", "check", "serve", "run", "info"]
+COMMANDS = [*COMMANDS, "import-masks", "export-masks"]
 TEXTS = "text,label\na good film,1\na bad film,0\n"
 
 
@@ -392,7 +393,7 @@ def test_the_hub_client_is_told_to_send_no_telemetry(command, monkeypatch):
     assert os.environ["HF_HUB_DISABLE_TELEMETRY"] == "1"
 
 
-def wait_until(true, seconds=120):
+def wait_until(true, seconds=400):
     end = time.monotonic() + seconds
     while not true():
         assert time.monotonic() < end
@@ -418,7 +419,7 @@ def test_ctrl_c_in_training_keeps_checkpoints_and_leaves_no_run(
     try:
         wait_until(lambda: any(partial.glob("checkpoint-*")) or process.poll() is not None)
         process.send_signal(signal.SIGINT)
-        out, err = process.communicate(timeout=60)
+        out, err = process.communicate(timeout=300)
     finally:
         process.kill()
     assert process.returncode == 130, err
@@ -434,7 +435,8 @@ def test_ctrl_c_in_training_keeps_checkpoints_and_leaves_no_run(
 
 
 def test_the_commands_are_those_of_the_documentation():
-    names = [info.name or info.callback.__name__ for info in app.registered_commands]
+    commands = app.registered_commands
+    names = [info.name or info.callback.__name__.replace("_", "-") for info in commands]
     assert names == COMMANDS
 
 

@@ -7,6 +7,7 @@ import pytest
 
 from pipeline.artifacts.files import directory_size_bytes
 from pipeline.artifacts.manifest import to_json
+from pipeline.artifacts.masks import read_masks, write_masks
 from pipeline.artifacts.run import read_run
 from pipeline.errors import ArtifactError
 from pipeline.info import describe, print_description
@@ -23,10 +24,50 @@ def test_a_run_directory(tiny_run, capsys):
     }
     for matrix in manifest.matrices.values():
         assert by_type[matrix.matrix_type][str(matrix.layer)] == matrix.density
+    for layer, density in facts["density_by_layer"].items():
+        inside = [matrix for matrix in manifest.matrices.values() if str(matrix.layer) == layer]
+        assert density == sum(m.kept for m in inside) / sum(m.size for m in inside)
     print_description(facts)
     out = capsys.readouterr().out
     assert "20 steps" in out
-    assert "attention_output" in out
+    assert "attention" in out
+
+
+def test_the_masks_of_a_run_and_what_they_leave_empty(tiny_run, tmp_path, capsys):
+    facts = json.loads(json.dumps(describe(tiny_run)))
+    assert facts["masks_bytes"] == (tiny_run / "masks.safetensors").stat().st_size
+    # One bit a weight and a header are more than masks of density 0.3 need.
+    assert 0.8 < facts["bound_bits_per_weight"] < 0.89 < 1 < facts["bits_per_weight"]
+    assert (facts["heads"], facts["neurons"]) == (2 * 4, 2 * 64)
+    assert (facts["empty_heads"], facts["empty_neurons"]) == ({}, {})
+
+    run = shutil.copytree(tiny_run, tmp_path / "run")
+    masks = read_masks(run / "masks.safetensors")
+    masks["encoder.layer.1.attention.self.value.weight"][8:24] = False  # heads 1 and 2 of four
+    masks["encoder.layer.0.output.dense.weight"][:, :5] = False
+    write_masks(run / "masks.safetensors", masks)
+    facts = json.loads(json.dumps(describe(run)))
+    assert facts["empty_heads"] == {"1": [1, 2]}
+    assert facts["empty_neurons"] == {"0": 5}
+    print_description(facts)
+    out = capsys.readouterr().out
+    assert "2 of 8 (layer 1: 1, 2)" in out
+    assert "5 of 128 (layer 0: 5)" in out
+    bits = facts["bound_bits_per_weight"]
+    assert f"{facts['bound_bytes']:,.0f} bytes, {bits:.3f} bits a weight" in out
+
+
+def test_a_run_that_does_not_say_how_many_heads_it_has(tiny_run, tmp_path, capsys):
+    run = shutil.copytree(tiny_run, tmp_path / "run")
+    content = json.loads((run / "manifest.json").read_text())
+    del content["base_model"]["attention_heads"]
+    (run / "manifest.json").write_text(json.dumps(content))
+    facts = describe(run)
+    assert facts["heads"] is facts["empty_heads"] is None
+    print_description(facts)
+    out = capsys.readouterr().out
+    assert "empty heads" not in out
+    assert "empty neurons" in out
 
 
 def test_the_densities_of_many_layers_fit_80_columns(tiny_run, capsys, monkeypatch):
@@ -54,7 +95,8 @@ def test_a_model_directory(make_model, tmp_path, capsys):
 def test_a_model_has_the_densities_of_its_run(tiny_run, make_model, tmp_path, capsys):
     model = make_model(tmp_path / "model", run=to_json(read_run(tiny_run)))
     facts = json.loads(json.dumps(describe(model)))
-    assert facts["density_by_type"] == describe(tiny_run)["density_by_type"]
+    for name in ("density_by_type", "density_by_layer", "bound_bytes", "bound_bits_per_weight"):
+        assert facts[name] == describe(tiny_run)[name]
     print_description(facts)
     out = capsys.readouterr().out
     assert "density by layer and matrix type" in out

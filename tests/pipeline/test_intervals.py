@@ -3,10 +3,19 @@ import pytest
 import scipy.stats
 from hypothesis import given
 from hypothesis import strategies as st
+from numpy.typing import NDArray
 
+from pipeline.artifacts.benchmark import BenchmarkTask, Predictions
 from pipeline.bootstrap import metric_estimate
+from pipeline.example_values import ExampleValues, example_values
 from pipeline.intervals import share_estimate, with_interval
 from pipeline.metrics import METRICS
+
+
+def values(metric: str, guesses: NDArray[np.int64], truth: NDArray[np.int64]) -> ExampleValues:
+    task = BenchmarkTask("classification", ("0", "1"), metric)
+    return example_values(task, metric, Predictions(tuple(guesses.tolist()), ()), truth.tolist())
+
 
 shares = st.integers(1, 5000).flatmap(
     lambda examples: st.tuples(st.integers(0, examples), st.just(examples))
@@ -40,7 +49,7 @@ def test_what_is_missed_has_the_mirrored_interval(share: tuple[int, int]) -> Non
 
 def test_accuracy_has_an_honest_interval_where_nothing_is_wrong() -> None:
     truth = np.array([0, 1] * 50)
-    estimate = with_interval("accuracy", truth, truth, classes=2, samples=100, seed=0)
+    estimate = with_interval(values("accuracy", truth, truth), samples=100, seed=0)
     assert (estimate.value, estimate.high) == (1.0, 1.0)
     assert estimate.low == pytest.approx(1.0 - 3.7 / 100, abs=1e-3)
     resampled = metric_estimate(METRICS["accuracy"], truth, truth, samples=100, seed=0)
@@ -50,5 +59,5 @@ def test_accuracy_has_an_honest_interval_where_nothing_is_wrong() -> None:
 @pytest.mark.parametrize("metric", ["f1", "matthews", "pearson", "spearman"])
 def test_other_metrics_are_resampled(metric: str) -> None:
     guesses, truth = np.arange(40) % 2, np.arange(40) % 3 % 2
-    found = with_interval(metric, guesses, truth, classes=2, samples=100, seed=3)
+    found = with_interval(values(metric, guesses, truth), samples=100, seed=3)
     assert found == metric_estimate(METRICS[metric], guesses, truth, samples=100, seed=3)

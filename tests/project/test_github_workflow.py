@@ -57,7 +57,7 @@ def test_its_commands_run(
             env=environment,
             capture_output=True,
             text=True,
-            timeout=300,
+            timeout=550,
         )
 
     install, measure, check = [step["run"] for step in steps() if "run" in step]

@@ -59,7 +59,7 @@ def test_inputs_that_no_tokenizer_gives_are_refused(
 def test_logits_among_other_outputs_are_the_logits(tmp_path: Path) -> None:
     body = LOGITS.format(name="input_ids") + " hidden = Unsqueeze(ones, two)"
     session = open_graph(tmp_path, IDS, "float[b, s, 1] hidden, float[b, 2] logits", body)
-    assert session.output_name == "logits"
+    assert session.output_names == ("logits",)
     assert session.task is not None and session.logits(["good"]).shape == (1, 2)
 
 
@@ -92,7 +92,7 @@ def test_other_outputs_run_and_have_no_task(
 ) -> None:
     session = open_graph(tmp_path, IDS, outputs, body)
     assert session.task is None and session.outputs == 0
-    assert session.output_name == first
+    assert session.output_names[0] == first
     assert len(session.run(session.collate(session.encode(["good film", "good"])))) == 2
 
 

@@ -87,7 +87,7 @@ def test_labels_of_a_model_that_gives_a_number_are_refused(
     else:
         make_foreign(directory, outputs=1)
     layout = read_layout(ModelSource(directory, labels=("a",)))
-    with pytest.raises(ConfigurationError, match=r"model gives a number, no label; leave it out"):
+    with pytest.raises(ConfigurationError, match=r"model has no labels; leave it out"):
         open_session(layout, threads=1)
 
 

@@ -9,6 +9,7 @@ import pytest
 from pipeline.artifacts.benchmark import Robustness
 from pipeline.artifacts.exported import MODEL_FILE, read_exported, write_export_manifest
 from pipeline.artifacts.files import sha256_file
+from pipeline.artifacts.run import TaskKind
 from pipeline.data import LabelledText
 from pipeline.errors import ArtifactError
 from serve.robustness import measure_robustness, texts_compared
@@ -24,13 +25,15 @@ def data_of(*texts: str) -> LabelledText:
     return LabelledText("made up", texts, None, [0] * len(texts), "text", None, "label")
 
 
-def measure(subject: Subject, data: LabelledText, *, classification: bool = True) -> Robustness:
+def measure(
+    subject: Subject, data: LabelledText, *, kind: TaskKind = "classification"
+) -> Robustness:
     done: list[int] = []
     robustness = measure_robustness(
         subject,
         data,
         token_lengths(subject.session, data),
-        classification=classification,
+        kind=kind,
         advance=done.append,
     )
     assert sum(done) == 2 * robustness.texts == 2 * texts_compared(len(data))
@@ -78,7 +81,7 @@ def test_a_number_that_depends_on_padding_is_found(
 ) -> None:
     subject = open_subject(ignore_the_mask(make_model(tmp_path / "model", labels=())))
     data = data_of("good", "good good good")
-    assert measure(subject, data, classification=False) == Robustness(2, 0, 2.0)
+    assert measure(subject, data, kind="regression") == Robustness(2, 0, 2.0)
 
 
 def test_an_engine_that_mixes_up_the_texts_of_a_batch_is_found(

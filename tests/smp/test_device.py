@@ -34,7 +34,15 @@ def test_what_was_asked_for_is_taken():
     assert choose_precision("auto", CPU) in ("fp32", "bf16")
 
 
-@pytest.mark.parametrize(("variable", "name"), [("FSDP", "FSDP"), ("DEEPSPEED", "DeepSpeed")])
+@pytest.mark.parametrize(
+    ("variable", "name"),
+    [
+        ("FSDP", "FSDP"),
+        ("DEEPSPEED", "DeepSpeed"),
+        ("MEGATRON_LM", "Megatron-LM"),
+        ("PARALLELISM_CONFIG", "accelerate's parallelism configuration"),
+    ],
+)
 def test_launchers_that_shard_are_refused(monkeypatch, variable, name):
     refuse_sharding()
     monkeypatch.setenv(f"ACCELERATE_USE_{variable}", "true")

@@ -9,7 +9,9 @@ import pytest
 from pipeline.artifacts.classifier import load_encoder
 from pipeline.config import TrainConfig
 from pipeline.errors import DataError, ModelError
+from smp.backbone import load_tokenizer
 from smp.estimate import estimate
+from smp.task import read_task, tokenise_task
 from smp.train import train
 
 
@@ -77,6 +79,22 @@ def test_gradient_checkpointing_and_accumulation_need_less_memory(config):
     accumulated = estimate(replace(config, batch_size=10, gradient_accumulation_steps=2))
     assert checkpointed.memory_bytes < plan.memory_bytes
     assert accumulated.memory_bytes < plan.memory_bytes
+
+
+def test_windows_are_counted_from_words(config, word_bert, questions):
+    config = replace(config, model=str(word_bert), train_file=questions[0])
+    config = replace(config, validation_file=questions[1], max_length=24, stride=4, epochs=20)
+    windows, _ = tokenise_task(read_task(config), load_tokenizer(config.model, revision=None), 24)
+    assert len(windows) > 100
+    estimated = estimate(config).steps * config.batch_size / 20
+    # These words are one token each, and the estimate takes 1.4.
+    assert len(windows) <= estimated < 2 * len(windows)
+
+
+def test_sentences_are_examples(config, tagged_words):
+    config = replace(config, train_file=tagged_words[0], validation_file=tagged_words[1])
+    assert estimate(config).steps == 7
+    assert estimate(config).examples == 96
 
 
 def test_bad_input_is_refused_as_by_the_run(config, tmp_path):

@@ -33,7 +33,30 @@ def test_on_a_terminal_the_bar_shows_how_far_an_evaluation_is(capsys, monkeypatc
     progress.on_evaluate(None, state, None)
     progress.bar.refresh()
     assert "scoring" not in capsys.readouterr().err
+    logs = {"loss": 150.25, "task_loss": 0.25, "density": 0.4, "lambda": 312.5}
+    progress.on_log(None, state, None, logs=logs)
+    progress.on_prediction_step(None, state, None, eval_dataloader=range(7))
+    progress.on_evaluate(None, state, None)
+    progress.bar.refresh()
+    assert "loss 0.250  density 0.400  lambda 312" in capsys.readouterr().err
     progress.on_train_end(None, state, None)
+
+
+def test_a_line_says_how_long_the_rest_takes_at_the_speed_until_then(capsys, monkeypatch):
+    now = 1000.0
+    monkeypatch.setattr("smp.progress.time.monotonic", lambda: now)
+    progress = TrainingProgress("accuracy")
+    # A run that goes on from step 10.
+    state = SimpleNamespace(is_world_process_zero=True, max_steps=100, global_step=10)
+    progress.on_train_begin(None, state, None)
+    now += 90.0
+    state.global_step = 40
+    logs = {"eval_accuracy": 0.75, "eval_loss": 0.6}
+    progress.on_log(None, state, None, logs=logs)
+    assert capsys.readouterr().err.endswith("loss 0.6000, about 0:03:00 left\n")
+    state.global_step = 100
+    progress.on_log(None, state, None, logs=logs)
+    assert capsys.readouterr().err.endswith("loss 0.6000\n")
 
 
 def test_only_the_first_process_speaks(capsys):

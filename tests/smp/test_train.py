@@ -271,25 +271,6 @@ def test_a_killed_run_resumes_to_the_result_of_one_that_was_not(config, tmp_path
     assert not partial.exists()
 
 
-@pytest.mark.slow
-def test_two_processes_train_one_run(config, tiny_run):
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
-    command += ["--nproc-per-node", "2", "-m", "pipeline", "train"]
-    command += ["--model", config.model, "--train-file", str(config.train_file)]
-    command += ["--validation-file", str(config.validation_file), "--density", "0.3"]
-    command += ["--steps", "6", "--batch-size", "8", "--device", "cpu", "--precision", "fp32"]
-    command += ["--output-dir", str(config.output_dir), "--teacher", str(tiny_run)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=300)
-    assert done.returncode == 0, done.stderr
-    manifest = read_run(config.output_dir)
-    assert manifest.training["world_size"] == 2
-    assert manifest.training["steps"] == 6
-    assert 0 <= 0.3 - manifest.density < 0.01
-    # The first process alone speaks and writes.
-    assert done.stderr.count("wrote ") == 1
-    assert not unfinished_directory(config.output_dir).exists()
-
-
 def test_the_manifest_records_settings_versions_and_hardware(config):
     train(config)
     content = json.loads((config.output_dir / "manifest.json").read_text())

@@ -21,6 +21,7 @@ from pipeline.artifacts.benchmark.quality import (
     BenchmarkTask,
     Predictions,
     Quality,
+    Reference,
     Robustness,
     Slice,
 )
@@ -55,6 +56,7 @@ __all__ = [
     "Predictions",
     "Processor",
     "Quality",
+    "Reference",
     "Robustness",
     "Scenario",
     "SizeOnDisk",

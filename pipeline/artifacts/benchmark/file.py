@@ -8,12 +8,18 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.artifacts.benchmark.machine import Machine
-from pipeline.artifacts.benchmark.quality import BenchmarkData, BenchmarkTask, Quality
+from pipeline.artifacts.benchmark.quality import (
+    BenchmarkData,
+    BenchmarkTask,
+    Predictions,
+    Quality,
+    Reference,
+)
 from pipeline.artifacts.benchmark.timing import MeasuredCell, OperatorProfile, Startup, Timing
 from pipeline.artifacts.files import read_json
 from pipeline.artifacts.manifest import from_json, to_json
 from pipeline.errors import ArtifactError
-from pipeline.metrics import METRICS
+from pipeline.metrics import TASK_METRICS
 
 __all__ = [
     "Benchmark",
@@ -170,6 +176,9 @@ def _problems(benchmark: Benchmark) -> list[str]:
         data.rows < 1 or {len(data.example_ids), len(data.references)} != {data.rows}
     ):
         problems.append(f"data.rows is {data.rows}, which does not fit its examples")
+    task = benchmark.task
+    if task is not None and data is not None and not all(_fits(r, task) for r in data.references):
+        problems.append(f"data.references are not those of {task.kind}")
     for model in benchmark.models:
         problems += [f"model {model.name}: {text}" for text in _model_problems(benchmark, model)]
     return problems
@@ -201,22 +210,51 @@ def _model_problems(benchmark: Benchmark, model: ModelResult) -> list[str]:
 
 def _quality_problems(task: BenchmarkTask, data: BenchmarkData, quality: Quality) -> list[str]:
     problems = []
-    if task.metric not in quality.metrics or task.metric not in METRICS:
+    if task.metric not in quality.metrics or task.metric not in TASK_METRICS[task.kind]:
         problems.append(f"it has no {task.metric}")
-    classification = task.kind == "classification"
-    outputs = len(task.labels) if classification else 1
-    predictions = quality.predictions
-    if len(predictions.logits) != data.rows or any(
-        len(logits) != outputs or not all(map(math.isfinite, logits))
-        for logits in predictions.logits
-    ):
-        problems.append("its logits do not fit the examples and labels")
-    if len(predictions.labels) != (data.rows if classification else 0) or any(
-        not 0 <= label < outputs for label in predictions.labels
-    ):
-        problems.append("its predicted labels do not fit the examples and labels")
+    problems += _prediction_problems(task, data, quality.predictions)
     if quality.agreement is not None and any(
         not 0 <= example < data.rows for example in quality.agreement.examples
     ):
         problems.append("its agreement names examples that there are not")
+    return problems
+
+
+def _fits(reference: Reference, task: BenchmarkTask) -> bool:
+    """Whether it is what should be said of an example of such a task."""
+    match task.kind:
+        case "question-answering":
+            return isinstance(reference, tuple) and all(isinstance(t, str) for t in reference)
+        case "token-classification":
+            labels = range(len(task.labels))
+            return isinstance(reference, tuple) and all(tag in labels for tag in reference)
+    return not isinstance(reference, tuple)
+
+
+def _prediction_problems(
+    task: BenchmarkTask, data: BenchmarkData, predictions: Predictions
+) -> list[str]:
+    problems = []
+    by_text = task.kind in ("classification", "regression")
+    outputs = max(1, len(task.labels))
+    if len(predictions.logits) != (data.rows if by_text else 0) or any(
+        len(logits) != outputs or not all(map(math.isfinite, logits))
+        for logits in predictions.logits
+    ):
+        problems.append("its logits do not fit the examples and labels")
+    labels = range(outputs)
+    if len(predictions.labels) != (data.rows if task.kind == "classification" else 0) or any(
+        label not in labels for label in predictions.labels
+    ):
+        problems.append("its predicted labels do not fit the examples and labels")
+    if len(predictions.answers) != (data.rows if task.kind == "question-answering" else 0):
+        problems.append("its answers do not fit the examples")
+    wanted = data.references if task.kind == "token-classification" else ()
+    if len(predictions.tags) != len(wanted) or any(
+        not isinstance(truths, tuple)
+        or len(tags) != len(truths)
+        or not all(tag in range(-1, outputs) for tag in tags)
+        for tags, truths in zip(predictions.tags, wanted, strict=False)
+    ):
+        problems.append("its labels of words do not fit the examples and labels")
     return problems

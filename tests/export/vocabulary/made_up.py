@@ -28,7 +28,6 @@ from transformers import (
 
 from pipeline.artifacts.classifier import Head, TextClassifier
 from pipeline.artifacts.run import HeadLayout
-from pipeline.data import LabelledText
 
 ROBERTA_TOKENS = ("<s>", "<pad>", "</s>", "<unk>")
 SYLLABLES = ("ka", "lo", "mi", "né", "sta", "ru", "vel", "o", "th", "ing", "üx", "b")
@@ -210,8 +209,3 @@ def random_classifier(tokenizer: Any, config_class: Any, pooling: str = "mean") 
         torch.nn.init.normal_(parameter)
     encoder = AutoModel.from_config(config)
     return TextClassifier(encoder, head, layout).eval()
-
-
-def labelled(texts: list[str], pairs: list[str] | None = None) -> LabelledText:
-    """Validation texts; the labels mean nothing."""
-    return LabelledText("made up", texts, pairs, [0] * len(texts), "text", None, "label")

@@ -10,7 +10,6 @@ from export.vocabulary.checks import check_corpus, check_logits, label_agreement
 from export.vocabulary.embeddings import token_embedding
 from pipeline.artifacts.classifier import TextClassifier
 from pipeline.errors import VerificationError
-from tests.export.vocabulary.made_up import labelled
 
 NEW_IDS = {0: 0, 1: 1, 3: 2}
 
@@ -32,9 +31,9 @@ def test_a_corpus_with_the_same_tokens_passes_and_one_with_others_does_not():
 
 
 def test_same_tokens_looks_at_both_texts_of_a_pair():
-    texts = labelled(["good", "bad", "film"], ["film", "good", "bad film"])
+    texts = [("good", "film"), ("bad", "good"), ("film", "bad film")]
     assert same_tokens(texts, BEFORE, AFTER, NEW_IDS.get).tolist() == [True, False, False]
-    alone = labelled(["good", "bad", "film"])
+    alone = ["good", "bad", "film"]
     assert same_tokens(alone, BEFORE, AFTER, NEW_IDS.get).tolist() == [True, False, True]
 
 

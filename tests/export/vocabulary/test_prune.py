@@ -1,5 +1,4 @@
 import json
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +14,7 @@ from pipeline.artifacts.classifier import TextClassifier
 from pipeline.artifacts.files import sha256_file
 from pipeline.artifacts.run import TaskLayout
 from pipeline.errors import DataError, ModelError
-from tests.export.vocabulary.made_up import CORPUS, KINDS, TRAINING, labelled, random_classifier
+from tests.export.vocabulary.made_up import CORPUS, KINDS, TRAINING, random_classifier
 
 MAX_LENGTH = 24
 UNSEEN = ["kalomi nésta!", "üxruvel , thing", "o"]
@@ -27,7 +26,7 @@ def pruned(
     tokenizers: dict[str, Any], classifiers: dict[str, TextClassifier], corpus: Path
 ) -> dict[str, Pruned]:
     """Every kind, pruned with the corpus."""
-    texts = labelled([*CORPUS[:4], *TRAINING[100:108]])
+    texts = [*CORPUS[:4], *TRAINING[100:108]]
     return {
         kind: prune_vocabulary(
             classifiers[kind], tokenizers[kind], corpus, texts=texts, max_length=MAX_LENGTH
@@ -115,7 +114,7 @@ def test_pruning_again_keeps_everything(kind: str, pruned: dict[str, Pruned], co
         first.classifier,
         first.tokenizer,
         corpus,
-        texts=labelled(CORPUS[:2]),
+        texts=CORPUS[:2],
         max_length=MAX_LENGTH,
     )
     assert again.tokenizer.get_vocab() == first.tokenizer.get_vocab()
@@ -129,7 +128,7 @@ def test_the_report(
     tokenizer, classifier = tokenizers["wordpiece"], classifiers["wordpiece"]
     before = tokenizer.backend_tokenizer.to_str()
     # Of the four texts two are not in the corpus, with words that are not in it either.
-    texts = labelled([CORPUS[0], "stathmi", CORPUS[1], "velingüx ka"])
+    texts = [CORPUS[0], "stathmi", CORPUS[1], "velingüx ka"]
     result = prune_vocabulary(classifier, tokenizer, corpus, texts=texts, max_length=MAX_LENGTH)
     assert tokenizer.backend_tokenizer.to_str() == before
     expected = [tokenizer.tokenize(text) == result.tokenizer.tokenize(text) for text in texts.texts]
@@ -147,7 +146,7 @@ def test_texts_that_all_change_leave_the_corpus_to_compare_on(
 ):
     corpus = tmp_path / "corpus.txt"
     corpus.write_text("o o\n", encoding="utf-8")
-    texts = labelled(TRAINING[:3], TRAINING[3:6])
+    texts = list(zip(TRAINING[:3], TRAINING[3:6], strict=True))
     result = prune_vocabulary(
         classifiers["wordpiece"], tokenizers["wordpiece"], corpus, texts=texts, max_length=12
     )
@@ -168,7 +167,7 @@ def test_the_padding_token_keeps_its_id_where_positions_are_counted_from_it(
     assert tokenizer.pad_token_id == 5
     classifier = random_classifier(tokenizer, RobertaConfig)
     result = prune_vocabulary(
-        classifier, tokenizer, corpus, texts=labelled(CORPUS[:3]), max_length=MAX_LENGTH
+        classifier, tokenizer, corpus, texts=CORPUS[:3], max_length=MAX_LENGTH
     )
     assert result.report.tokens < len(tokenizer)
     assert result.tokenizer.pad_token_id == 5
@@ -183,7 +182,7 @@ def test_the_mask_token_of_the_head_is_renumbered(tokenizers: dict[str, Any], co
     _, config_class = KINDS["unigram"]
     classifier = random_classifier(tokenizer, config_class, pooling="mask")
     result = prune_vocabulary(
-        classifier, tokenizer, corpus, texts=labelled(CORPUS[:3]), max_length=MAX_LENGTH
+        classifier, tokenizer, corpus, texts=CORPUS[:3], max_length=MAX_LENGTH
     )
     assert result.classifier.layout.mask_token_id == result.tokenizer.mask_token_id
     assert result.tokenizer.mask_token_id != tokenizer.mask_token_id
@@ -202,7 +201,7 @@ def test_a_token_that_only_the_configuration_names_is_kept(
     classifier = random_classifier(tokenizer, KINDS["wordpiece"][1])
     classifier.encoder.config.bos_token_id = tokenizer.convert_tokens_to_ids("[unused1]")
     result = prune_vocabulary(
-        classifier, tokenizer, corpus, texts=labelled(CORPUS[:2]), max_length=MAX_LENGTH
+        classifier, tokenizer, corpus, texts=CORPUS[:2], max_length=MAX_LENGTH
     )
     kept = result.classifier.encoder.config.bos_token_id
     assert result.tokenizer.convert_ids_to_tokens(kept) == "[unused1]"
@@ -223,7 +222,7 @@ def test_truncation_and_padding_of_tokenizer_json_stay(
         classifiers["wordpiece"],
         tokenizer,
         corpus,
-        texts=labelled(CORPUS[:3]),
+        texts=CORPUS[:3],
         max_length=MAX_LENGTH,
     )
     assert result.tokenizer.backend_tokenizer.truncation == tokenizer.backend_tokenizer.truncation
@@ -244,9 +243,7 @@ def test_a_tokenizer_with_more_tokens_than_embeddings_is_refused(
     with pytest.raises(
         ModelError, match=rf"has '\[MASK\]' as token {rows}, the model has embeddings for {rows} "
     ):
-        prune_vocabulary(
-            classifier, tokenizer, corpus, texts=labelled(CORPUS[:2]), max_length=MAX_LENGTH
-        )
+        prune_vocabulary(classifier, tokenizer, corpus, texts=CORPUS[:2], max_length=MAX_LENGTH)
 
 
 def test_a_class_that_wants_its_unknown_token_in_a_fixed_place_is_refused(
@@ -263,20 +260,17 @@ def test_a_class_that_wants_its_unknown_token_in_a_fixed_place_is_refused(
     classifier = random_classifier(shifted, KINDS["unigram"][1])
     classifier.encoder.config.bos_token_id = classifier.encoder.config.eos_token_id = None
     with pytest.raises(ModelError, match="XLMRobertaTokenizer of transformers needs tokens where"):
-        prune_vocabulary(
-            classifier, shifted, corpus, texts=labelled(CORPUS[:2]), max_length=MAX_LENGTH
-        )
+        prune_vocabulary(classifier, shifted, corpus, texts=CORPUS[:2], max_length=MAX_LENGTH)
 
 
 def test_a_bad_corpus_is_refused_before_anything_else(
     tokenizers: dict[str, Any], classifiers: dict[str, TextClassifier], tmp_path: Path
 ):
-    texts = replace(labelled(CORPUS[:2]), source="dev.csv")
     with pytest.raises(DataError, match=r"--prune-vocabulary .*none\.txt: no such file"):
         prune_vocabulary(
             classifiers["wordpiece"],
             tokenizers["wordpiece"],
             tmp_path / "none.txt",
-            texts=texts,
+            texts=CORPUS[:2],
             max_length=MAX_LENGTH,
         )

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from pipeline.artifacts.run import TaskKind
 from pipeline.errors import ConfigurationError
 from serve import open_session
 from serve.layout import ModelSource, read_layout
@@ -17,7 +18,9 @@ from serve.peers.peer import Run
 from tests.serve.conftest import make_foreign
 
 
-def load(model: str, *, threads: int, compiled: bool) -> Run:
+def load(model: str, *, kind: TaskKind, threads: int, compiled: bool) -> Run:
+    assert kind == "classification"
+
     def run(inputs: Mapping[str, NDArray[np.int64]]) -> NDArray[Any]:
         return np.array([[threads, compiled]])
 

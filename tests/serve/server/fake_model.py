@@ -4,7 +4,6 @@ import asyncio
 import threading
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
-from types import SimpleNamespace
 from typing import Any, cast
 
 import numpy as np
@@ -28,8 +27,6 @@ class FakeModel:
         started: set once a batch waits at the gate or is beyond it.
     """
 
-    session = SimpleNamespace(outputs=2)
-
     def __init__(self, name: str = "fake", factor: int = 1) -> None:
         self.name = name
         self.factor = factor
@@ -37,6 +34,9 @@ class FakeModel:
         self.gate = threading.Event()
         self.gate.set()
         self.started = threading.Event()
+
+    def results(self, rows: int) -> NDArray[np.float32]:
+        return np.empty((rows, 2), np.float32)
 
     def run(self, rows: Sequence[TokenRow]) -> NDArray[np.float32]:
         self.started.set()

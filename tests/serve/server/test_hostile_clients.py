@@ -2,7 +2,6 @@ import asyncio
 import json
 import random
 import socket
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -30,7 +29,7 @@ LIMIT_BYTES = 2**20
 def server(model: Path) -> Iterator[ServerProcess]:
     """A server with tight limits, which nothing that happens here may hurt."""
     flags = (
-        "--request-timeout-s=1.5",
+        "--request-timeout-s=2.5",
         f"--max-request-bytes={LIMIT_BYTES}",
         "--max-connections=50",
     )
@@ -204,23 +203,22 @@ async def _send_slowly(connection: Connection, content: bytes, pieces: int) -> N
         await asyncio.sleep(0.2)
 
 
-@pytest.mark.parametrize("slow_part", ["headers", "body", "chunks", "nothing"])
-def test_slow_clients_are_sent_away_and_hamper_nobody(
-    slow_part: str, server: ServerProcess
-) -> None:
+def test_slow_clients_are_sent_away_and_hamper_nobody(server: ServerProcess) -> None:
     request = request_bytes("POST", PATH, RIGHT)
     head, _, body = request.partition(b"\r\n\r\n")
     chunked = head.replace(f"content-length: {len(RIGHT)}".encode(), b"transfer-encoding: chunked")
-    content, pieces = {
+    slow_parts = {
         "headers": (request, 100),
         "body": (head + b"\r\n\r\n" + body[:1], 1),
         "chunks": (chunked + b"\r\n\r\n" + b"1\r\n{\r\n", 1),
         "nothing": (b"P", 1),
-    }[slow_part]
+    }
 
     async def answers() -> tuple[list[tuple[Answer | None, bytes]], int]:
         slow = [
-            asyncio.create_task(trickle(server.port, content, pieces=pieces)) for _ in range(30)
+            asyncio.create_task(trickle(server.port, content, pieces=pieces))
+            for content, pieces in slow_parts.values()
+            for _ in range(10)
         ]
         quick, connection = 0, await Connection.open(server.port)
         while not all(task.done() for task in slow):
@@ -236,7 +234,7 @@ def test_slow_clients_are_sent_away_and_hamper_nobody(
         assert answer.status == 408
         assert answer.headers["connection"] == "close"
         assert rest == b""
-    # While 30 of them dawdled, others were answered as ever.
+    # While 40 of them dawdled, others were answered as ever.
     assert quick > 30
 
 
@@ -244,7 +242,7 @@ def test_more_connections_than_allowed_get_503_and_the_others_are_answered(
     server: ServerProcess,
 ) -> None:
     async def crowd() -> list[int | None]:
-        connections = [await Connection.open(server.port) for _ in range(80)]
+        connections = [await Connection.open(server.port) for _ in range(60)]
         statuses: list[int | None] = []
         for connection in connections:
             try:
@@ -311,26 +309,24 @@ def test_texts_of_100_000_words_are_answered_and_health_checks_do_not_wait(model
     words = ("good", "bad") * 50_000
     body = infer_body((" ".join(words), " ".join(("good", *words))))
 
-    async def while_they_are_read(port: int) -> tuple[list[Answer], float, list[float]]:
+    async def while_they_are_read(port: int) -> tuple[list[Answer], int]:
         connections = [await Connection.open(port) for _ in range(2)]
-        start = time.monotonic()
         long = [
             asyncio.create_task(connection.ask("POST", PATH, body)) for connection in connections
         ]
-        probe, waits = await Connection.open(port), []
+        probe, checks = await Connection.open(port), 0
         while not all(task.done() for task in long):
-            asked = time.monotonic()
             assert (await probe.ask("GET", "/v2/health/live")).status == 200
-            waits.append(time.monotonic() - asked)
-        return [await task for task in long], time.monotonic() - start, waits
+            checks += 1
+        return [await task for task in long], checks
 
     with ServerProcess([model], ["--max-text-chars=1000000"]) as server:
         server.wait_for("ready")
-        answers, seconds, waits = asyncio.run(while_they_are_read(server.port))
+        answers, checks = asyncio.run(while_they_are_read(server.port))
     for answer in answers:
         np.testing.assert_array_equal(answer.logits(), [[0, 0], [-2, 2]])
-    # No health check waited for as much as one of the four texts.
-    assert max(waits) < seconds / 4
+    # Did each wait for as much as one of the four texts, there would be about four.
+    assert checks > 12
 
 
 def test_many_long_texts_take_no_more_memory_than_a_few(model: Path) -> None:

@@ -1,6 +1,7 @@
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote, urljoin
 
 import msgspec
 import pytest
@@ -73,3 +74,29 @@ def test_the_request_that_is_described_is_the_one_that_is_read() -> None:
     schema = openapi_document()["components"]["schemas"]["JsonInferRequest"]
     fields = {field.encode_name for field in msgspec.structs.fields(JsonInferRequest)}
     assert set(schema["properties"]) == fields
+
+
+# Where a client or the server takes them for steps of the path, they lead to other operations.
+@pytest.mark.parametrize(
+    "name",
+    [".", "..", "x/versions", "a/infer", "a/ready", "a/..", "", "x\n", "a?b#c", "%", "\0", "ß"],
+)
+def test_every_answer_to_an_odd_name_is_described(front: Front, name: str) -> None:
+    for path, item in openapi_document()["paths"].items():
+        for method, operation in item.items():
+            if method == "parameters" or "{" not in path:
+                continue
+            for parameter in EXAMPLES:
+                if f"{{{parameter}}}" not in path:
+                    continue
+                encoded = quote(name, safe="")
+                raw = path.format(**{**EXAMPLES, parameter: encoded})
+                body = texts("good") if path.endswith("infer") else None
+                for sent in {raw, urljoin("http://server/", raw).removeprefix("http://server")}:
+                    answer = front.ask(method.upper(), sent, body)
+                    assert str(answer.status) in operation["responses"], (method, sent)
+                    assert answer.headers["content-type"] == "application/json"
+                    if answer.status == 405:
+                        assert answer.headers["allow"]
+                    if path.endswith("/unload"):
+                        front.ask("POST", "/v2/repository/models/words/load")

@@ -1,0 +1,147 @@
+"""Commands in forks of a process that has imported torch and the rest, which takes seconds.
+
+As ``python -m tests.preloaded SOCKET`` it is that process; it ends when its stdin does.
+"""
+
+import contextlib
+import gc
+import importlib
+import json
+import os
+import runpy
+import select
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+ROOT = Path(__file__).parents[1]
+# None that starts a thread, as datasets, sklearn and onnxruntime do: a fork would be without it.
+MODULES = (
+    *("torch", "torch._dynamo", "torch.onnx._internal.exporter._core", "onnx", "onnxscript"),
+    *("transformers", "transformers.models.bert.modeling_bert", "accelerate"),
+)
+# Of its own process, and without the packages, which it does not need: it is there at once.
+CLIENT = """\
+#!{python} -IS
+import json, os, signal, socket, sys
+with socket.socket(socket.AF_UNIX) as connection:
+    connection.connect({path!r})
+    socket.send_fds(connection, [b"\\0"], [0, 1, 2])
+    request = {{
+        "module": {module!r},
+        "arguments": sys.argv,
+        "directory": os.getcwd(),
+        "environment": dict(os.environ),
+    }}
+    connection.sendall(json.dumps(request).encode() + b"\\n")
+    answers = connection.makefile()
+    child = int(answers.readline())
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda received, _: os.kill(child, received))
+    code = int(answers.readline() or 1)
+sys.exit(code if code >= 0 else 128 - code)
+"""
+
+
+class Preloaded(NamedTuple):
+    """The process that forks.
+
+    Attributes:
+        directory: of its socket and of the commands, to be put on PATH.
+    """
+
+    directory: Path
+
+    def command(self, module: str, name: str | None = None) -> Path:
+        """An executable that does what ``python -m module`` does, but for importing what is there.
+
+        Args:
+            module: has a ``__main__``, or is a program.
+            name: of the file; the module's name if it is None.
+        """
+        path = self.directory / "bin" / (name or module)
+        path.parent.mkdir(exist_ok=True)
+        socket_path = str(self.directory / "socket")
+        text = CLIENT.format(python=sys.executable, path=socket_path, module=module)
+        path.write_text(text, encoding="utf-8")
+        path.chmod(0o755)
+        return path
+
+
+@contextlib.contextmanager
+def preloaded(directory: Path) -> Iterator[Preloaded]:
+    """Start the process, and end it with the block.
+
+    Args:
+        directory: an empty one, for its socket and commands.
+    """
+    server = subprocess.Popen(
+        [sys.executable, "-m", "tests.preloaded", str(directory / "socket")],
+        cwd=ROOT,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+    )
+    assert server.stdin is not None and server.stdout is not None
+    try:
+        assert server.stdout.readline() == b"ready\n"
+        yield Preloaded(directory)
+    finally:
+        server.stdin.close()
+        server.wait()
+        server.stdout.close()
+        shutil.rmtree(directory / "bin", ignore_errors=True)
+
+
+def serve(path: str) -> str:
+    """Fork at each request; returns in the fork, with the name of the module that it is to run."""
+    for module in MODULES:
+        importlib.import_module(module)
+    assert threading.active_count() == len(os.listdir("/proc/self/task")) == 1
+    gc.collect()
+    gc.freeze()  # no fork looks through, and thereby copies, what is there to stay
+    signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(path)
+        listener.listen()
+        print("ready", flush=True)
+        while sys.stdin not in select.select([listener, sys.stdin], [], [])[0]:
+            connection, _ = listener.accept()
+            with connection:
+                if os.fork() == 0:
+                    listener.close()
+                    return answer(connection)
+    sys.exit()
+
+
+def answer(connection: socket.socket) -> str:
+    """Fork once more, to send the exit code; returns in that fork, made as the client is."""
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    _, descriptors, _, _ = socket.recv_fds(connection, 1, 3)
+    with connection.makefile(encoding="utf-8") as lines:
+        request = json.loads(lines.readline())
+    child = os.fork()
+    if child:
+        for descriptor in (0, 1, 2, *descriptors):
+            os.close(descriptor)  # who reads them waits for their end
+        connection.sendall(b"%d\n" % child)
+        code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+        connection.sendall(b"%d\n" % code)
+        os._exit(0)
+    for target, descriptor in enumerate(descriptors):
+        os.dup2(descriptor, target)
+        os.close(descriptor)
+    os.chdir(request["directory"])
+    os.environ.clear()
+    os.environ.update(request["environment"])
+    sys.argv = request["arguments"]
+    return str(request["module"])
+
+
+if __name__ == "__main__":
+    runpy.run_module(serve(sys.argv[1]), run_name="__main__", alter_sys=True)
