@@ -13,12 +13,12 @@ from smp.architectures import PrunedMatrix
 from smp.examples import Examples, collate
 from smp.losses import task_loss
 
-__all__ = ["initial_scores", "sensitivities", "starting_scores"]
+__all__ = ["START_BATCHES", "initial_scores", "sensitivities", "starting_scores"]
 
 ScoreStart = Literal["magnitude", "gradient", "fisher", "zero"]
 
 # Training batches that gradients are taken on: some seconds, whatever the length of the run.
-_BATCHES = 32
+START_BATCHES = 32
 
 
 def starting_scores(
@@ -128,7 +128,7 @@ def sensitivities(
     order = torch.randperm(len(examples), generator=generator)
     for weight in weights:
         weight.requires_grad_(True)
-    for indices in torch.split(order, batch_size)[:_BATCHES]:
+    for indices in torch.split(order, batch_size)[:START_BATCHES]:
         rows = [examples[int(index)] for index in indices]
         batch = {name: ids.to(device) for name, ids in collate(rows, pad_token_id).items()}
         targets = batch.pop("labels")
