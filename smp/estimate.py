@@ -16,6 +16,7 @@ from smp.architectures import pruned_matrices
 from smp.device import choose_device, choose_precision
 from smp.patterns import check_shapes
 from smp.schedules import total_steps
+from smp.score_starts import START_BATCHES
 from smp.task import longest_text, read_task
 from smp.teacher import read_teacher
 from smp.unfinished import unfinished_directory
@@ -92,6 +93,8 @@ def estimate(config: TrainConfig) -> TrainingEstimate:
     examples, tokens = _examples(task.train, longest, config.stride)
     steps = total_steps(config, examples)
     training = steps * batch * tokens
+    if config.learns_scores and config.score_init in ("gradient", "fisher"):
+        training += min(examples, START_BATCHES * config.batch_size) * tokens
     validation_examples, _ = _examples(task.validation, longest, config.stride)
     evaluating = config.evaluations * validation_examples * tokens / 3
     live = config.teacher is not None and config.teacher_logits == "on-the-fly"

@@ -103,7 +103,7 @@ class GlobalThreshold:
         sizes = [len(scores) for scores in units]
         (count,) = local_counts([sum(sizes)], density)
         (chosen,) = pattern.select([torch.cat(units)], [count])
-        return list(chosen.split(sizes))
+        return list(torch.split(chosen, sizes))
 
 
 @dataclass(frozen=True)

@@ -1,23 +1,24 @@
 """Where the scores start: a quick estimate of how much each weight matters."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Literal
 
 import torch
 from torch import Tensor
 
 from pipeline.artifacts.classifier import TextClassifier
+from pipeline.artifacts.run import TaskKind
 from pipeline.config import TrainConfig
 from smp.architectures import PrunedMatrix
 from smp.examples import Examples, collate
+from smp.losses import task_loss
 
-__all__ = ["initial_scores", "sensitivities", "starting_scores"]
+__all__ = ["START_BATCHES", "initial_scores", "sensitivities", "starting_scores"]
 
 ScoreStart = Literal["magnitude", "gradient", "fisher", "zero"]
-TaskLoss = Callable[..., Tensor]
 
 # Training batches that gradients are taken on: some seconds, whatever the length of the run.
-_BATCHES = 32
+START_BATCHES = 32
 
 
 def starting_scores(
@@ -26,7 +27,7 @@ def starting_scores(
     matrices: Sequence[PrunedMatrix],
     examples: Examples,
     *,
-    loss: TaskLoss,
+    kind: TaskKind,
     pad_token_id: int,
     device: torch.device,
 ) -> list[Tensor] | None:
@@ -37,7 +38,7 @@ def starting_scores(
         classifier: the plain classifier.
         matrices: the pruned matrices of its encoder.
         examples: the training examples.
-        loss: logits, targets and attention_mask -> a scalar (:func:`smp.losses.task_loss`).
+        kind: the kind of the task, for its loss.
         pad_token_id: for padding.
         device: where to compute.
 
@@ -46,14 +47,14 @@ def starting_scores(
     """
     if not config.learns_scores:
         return None
-    kind = config.score_init
-    if kind in ("gradient", "fisher"):
+    start = config.score_init
+    if start in ("gradient", "fisher"):
         measures = sensitivities(
-            kind,
+            start,
             classifier,
             matrices,
             examples,
-            loss,
+            kind,
             batch_size=config.batch_size,
             pad_token_id=pad_token_id,
             device=device,
@@ -61,34 +62,34 @@ def starting_scores(
         )
     else:
         measures = [matrix.module.weight for matrix in matrices]
-    return [initial_scores(measure, kind, config.score_init_scale) for measure in measures]
+    return [initial_scores(measure, start, config.score_init_scale) for measure in measures]
 
 
-def initial_scores(weight: Tensor, kind: ScoreStart, scale: float) -> Tensor:
+def initial_scores(weight: Tensor, start: ScoreStart, scale: float) -> Tensor:
     """Where the scores of one matrix start.
 
     Args:
         weight: float [out_features, in_features]: the weight, or what
             :func:`sensitivities` gives for it.
-        kind: ``zero`` as in the paper, or else proportional to abs(weight), so that the first
+        start: ``zero`` as in the paper, or else proportional to abs(weight), so that the first
             masks are those of the largest and not an arbitrary choice among ties.
-        scale: root of the mean square of the scores, for all kinds but ``zero``.
+        scale: root of the mean square of the scores, for all starts but ``zero``.
 
     Returns:
         float32, the weight's shape.
     """
-    if kind == "zero":
+    if start == "zero":
         return torch.zeros_like(weight, dtype=torch.float32)
     magnitude = weight.detach().abs().to(torch.float32)
     return scale * magnitude / magnitude.square().mean().sqrt().clamp(min=1e-12)
 
 
 def sensitivities(
-    kind: Literal["gradient", "fisher"],
+    start: Literal["gradient", "fisher"],
     classifier: TextClassifier,
     matrices: Sequence[PrunedMatrix],
     examples: Examples,
-    loss: TaskLoss,
+    kind: TaskKind,
     *,
     batch_size: int,
     pad_token_id: int,
@@ -98,19 +99,19 @@ def sensitivities(
     """How much the loss depends on each weight, on up to 32 random training batches.
 
     ``gradient`` is abs(g * w) with g the gradient of the mean loss: the first-order change of
-    the loss when the weight is removed (Molchanov et al., 2017). ``fisher`` is the sum over
-    the batches of g_b^2 * w^2, g_b the gradient of one batch's mean loss: up to a factor the second
-    order change under the empirical Fisher matrix's diagonal (LeCun et al., 1990; Theis et al.,
-    2018), with batches in the place of examples, so it depends on the batch size.
+    the loss when the weight is removed (SNIP, Lee et al., 2019). ``fisher`` is the sum over
+    the batches of g_b^2 * w^2, g_b the gradient of one batch's mean loss: up to a factor the
+    second-order change under the empirical Fisher matrix's diagonal (Theis et al., 2018), with
+    batches in the place of examples, so it depends on the batch size.
 
     The classifier is evaluated without dropout, in fp32. It ends as it was, but in evaluation mode.
 
     Args:
-        kind: which of the two.
+        start: which of the two.
         classifier: the plain classifier, before scores are attached.
         matrices: the pruned matrices of its encoder.
         examples: the training examples.
-        loss: logits, targets and attention_mask -> a scalar (:func:`smp.losses.task_loss`).
+        kind: the kind of the task, for its loss.
         batch_size: examples of a batch.
         pad_token_id: for padding.
         device: where to compute.
@@ -127,22 +128,21 @@ def sensitivities(
     order = torch.randperm(len(examples), generator=generator)
     for weight in weights:
         weight.requires_grad_(True)
-    for indices in torch.split(order, batch_size)[:_BATCHES]:
+    for indices in torch.split(order, batch_size)[:START_BATCHES]:
         rows = [examples[int(index)] for index in indices]
         batch = {name: ids.to(device) for name, ids in collate(rows, pad_token_id).items()}
         targets = batch.pop("labels")
-        logits = classifier(**batch)
-        value = loss(logits, targets, attention_mask=batch["attention_mask"])
-        gradients = torch.autograd.grad(value, weights)
+        loss = task_loss(classifier(**batch), targets, kind, batch["attention_mask"])
+        gradients = torch.autograd.grad(loss, weights)
         for total, gradient in zip(totals, gradients, strict=True):
-            total.add_(gradient if kind == "gradient" else gradient.square())
+            total.add_(gradient if start == "gradient" else gradient.square())
     for weight, before in zip(weights, trained, strict=True):
         weight.requires_grad_(before)
     found = []
     for total, weight in zip(totals, weights, strict=True):
-        slope = total.abs() if kind == "gradient" else total.sqrt()
+        slope = total.abs() if start == "gradient" else total.sqrt()
         product = slope * weight.detach().abs()
         # Relative to the largest, since squares of squares leave float32's range.
         relative = product / product.max().clamp(min=torch.finfo(torch.float32).tiny)
-        found.append(relative if kind == "gradient" else relative.square())
+        found.append(relative if start == "gradient" else relative.square())
     return found

@@ -17,7 +17,7 @@ __all__ = ["MaskedWeight", "ScoredMatrices", "Scores"]
 class _StraightThroughMask(torch.autograd.Function):
     """W (.) M forward; backward dL/dS = dL/dW' (.) W, pruned entries included (SMP, eq. 4).
 
-    Where the weight is trained, too, dL/dW = dL/dW' (.) M (Sanh et al., 2020, section 3).
+    Where the weight is trained, too, dL/dW = dL/dW' (.) M (movement pruning, Sanh et al., 2020).
     """
 
     @staticmethod
@@ -100,9 +100,11 @@ class ScoredMatrices:
         self.matrices = list(matrices)
         self.method = method
         self.parametrizations: list[MaskedWeight] = []
+        # Before the masks; afterwards the layers' own are the masked ones.
+        self._weights = [matrix.module.weight for matrix in self.matrices]
         self._fixed = False
         for index, matrix in enumerate(self.matrices):
-            weight = matrix.module.weight
+            weight = self._weights[index]
             masked = MaskedWeight(weight) if starts is None else Scores(starts[index])
             parametrize.register_parametrization(matrix.module, "weight", masked)
             self.parametrizations.append(masked)
@@ -131,7 +133,7 @@ class ScoredMatrices:
         for indices in self._sharing():
             group = [self.parametrizations[index] for index in indices]
             rankings = [
-                item.ranking(self.matrices[index].module.parametrizations["weight"].original)
+                item.ranking(self._weights[index])
                 for index, item in zip(indices, group, strict=True)
             ]
             chosen = self.method.allotment.unit_masks(rankings, density, pattern)

@@ -31,7 +31,6 @@ from smp.device import choose_device, choose_precision, device_name, refuse_shar
 from smp.divergence import DivergenceWatch, chance_level
 from smp.examples import Examples, collate
 from smp.gradient_checkpointing import enable_gradient_checkpointing
-from smp.losses import task_loss
 from smp.methods import pruning_method
 from smp.mismatched import evaluate_mismatched
 from smp.patterns import check_shapes
@@ -101,7 +100,7 @@ def train(config: TrainConfig) -> RunManifest:
                 classifier,
                 matrices,
                 train_examples,
-                loss=partial(task_loss, kind=task.kind),
+                kind=task.kind,
                 pad_token_id=tokenizer.pad_token_id,
                 device=device,
             )

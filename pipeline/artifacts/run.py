@@ -55,12 +55,12 @@ Pooling = Literal["first", "mean", "mask", "tokens"]
 TaskKind = Literal["classification", "regression", "question-answering", "token-classification"]
 
 
-def prunes(method: Method) -> bool:
+def prunes(method: str) -> bool:
     """Whether a method prunes, and so leaves masks (all but finetune)."""
     return method != "finetune"
 
 
-def trains_weights(method: Method) -> bool:
+def trains_weights(method: str) -> bool:
     """Whether a method changes the encoder's weights, and so leaves them (all but SMP)."""
     return method not in ("smp-s", "smp-l")
 

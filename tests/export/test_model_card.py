@@ -1,3 +1,4 @@
+import dataclasses
 import re
 from pathlib import Path
 
@@ -6,7 +7,8 @@ import pytest
 import yaml
 
 from export import export_run
-from pipeline.artifacts.exported import ExportManifest
+from export.model_card import write_model_card
+from pipeline.artifacts.exported import ExportManifest, read_exported
 from pipeline.artifacts.run import read_run
 from pipeline.config import ExportConfig
 
@@ -72,3 +74,17 @@ def test_a_finetuned_run_says_that_nothing_is_pruned(make_run, tmp_path: Path):
     card = (tmp_path / "model" / "README.md").read_text(encoding="utf-8")
     assert "fine-tuned" in card
     assert "Nothing is pruned" in card
+
+
+def test_method_and_pattern_are_said_and_weights_are_not_called_unchanged_that_are(
+    card: str, exported: Path, tmp_path: Path
+):
+    assert "unchanged" in card
+    assert "Pattern" not in card
+    manifest = read_exported(exported)
+    run = {**manifest.run, "pattern": "2:4"}
+    write_model_card(tmp_path, dataclasses.replace(manifest, method="movement", run=run))
+    changed = (tmp_path / "README.md").read_text(encoding="utf-8")
+    assert "unchanged" not in changed
+    assert "movement pruning" in changed
+    assert "Pattern: 2:4" in changed

@@ -1,7 +1,5 @@
 """The starts of the scores on a real classifier."""
 
-from functools import partial
-
 import pytest
 import torch
 
@@ -13,7 +11,6 @@ from smp.losses import task_loss
 from smp.score_starts import initial_scores, sensitivities
 
 CPU = torch.device("cpu")
-LOSS = partial(task_loss, regression=False)
 
 
 @pytest.fixture(scope="module")
@@ -34,7 +31,9 @@ def classifier(tiny_bert):
 def measure(kind, classifier, examples, **changes):
     options = {"batch_size": 4, "pad_token_id": 0, "device": CPU, "seed": 0, **changes}
     matrices = pruned_matrices(classifier.encoder, "bert")
-    return matrices, sensitivities(kind, classifier, matrices, examples, LOSS, **options)
+    return matrices, sensitivities(
+        kind, classifier, matrices, examples, "classification", **options
+    )
 
 
 def gradient(classifier, matrices, examples, rows):
@@ -43,7 +42,7 @@ def gradient(classifier, matrices, examples, rows):
     targets = batch.pop("labels")
     for matrix in matrices:
         matrix.module.weight.requires_grad_(True).grad = None
-    LOSS(classifier.eval()(**batch), targets).backward()
+    task_loss(classifier.eval()(**batch), targets, "classification").backward()
     return [matrix.module.weight.grad for matrix in matrices]
 
 
