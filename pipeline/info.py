@@ -150,7 +150,7 @@ def _rows(facts: Mapping[str, Any]) -> list[tuple[str, str]]:
         ("method", str(facts["method"])),
         ("density", f"{facts['density']:.4f}"),
         ("base model", f"{base['id']} ({base['model_type']})"),
-        ("task", ", ".join(task["labels"]) or "regression"),
+        ("task", ", ".join(task["labels"]) or task["kind"]),
         ("size", f"{facts['size_bytes']:,} bytes"),
     ]
     if facts["kind"] == run.KIND:
