@@ -5,6 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from tokenizers import Tokenizer
+from tokenizers.processors import TemplateProcessing
 from transformers import AutoTokenizer
 
 from pipeline.errors import DataError
@@ -90,3 +91,18 @@ def test_what_leaves_no_room_is_refused(tokenizer):
         )
     with pytest.raises(DataError, match="the question: has no tokens in its context"):
         windows(tokenizer, "was it", "\u200b")
+
+
+def test_robertas_separators_stay_around_each_part_of_the_context(tiny_bert):
+    tokenizer = Tokenizer.from_file(str(tiny_bert / "tokenizer.json"))
+    special = [(token, tokenizer.token_to_id(token)) for token in ("[CLS]", "[SEP]")]
+    tokenizer.post_processor = TemplateProcessing(
+        single="[CLS] $A [SEP]", pair="[CLS] $A [SEP] [SEP] $B [SEP]", special_tokens=special
+    )
+    found = windows(tokenizer, "was", "the film was good and bad", max_length=9, stride=1)
+    assert [" ".join(map(tokenizer.id_to_token, window.ids)) for window in found] == [
+        "[CLS] was [SEP] [SEP] the film was good [SEP]",
+        "[CLS] was [SEP] [SEP] good and bad [SEP]",
+    ]
+    assert {window.context_start for window in found} == {4}
+    assert {kind for window in found for kind in window.type_ids} == {0}
