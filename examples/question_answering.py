@@ -5,8 +5,8 @@ r"""Extractive question answering in the engine: sparse weights, answers by star
 
 MODEL is a directory or hub id of a question answering model whose weights another tool pruned. With
 --density 0.1 a dense one is pruned here, by magnitude and without any training: its answers are
-worth nothing then. `smp-pipeline train` learns masks for question answering itself; this is for
-models that were pruned elsewhere. The conversion keeps a graph's inputs and outputs as they are.
+worth nothing then; `smp-pipeline train` learns masks for question answering (docs/train.md). This
+conversion keeps the inputs and outputs of a graph that is there already as they are.
 """
 
 import argparse

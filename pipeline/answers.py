@@ -63,9 +63,9 @@ def find_answer(
     spans: list[tuple[float, int, int]] = []
     none_scores = []
     for window, values in zip(windows, logits, strict=True):
-        values = np.asarray(values, dtype=np.float64)
-        none_scores.append(float(values[0].sum()))
-        spans += _best_spans(window, values, layout)
+        exact = np.asarray(values, dtype=np.float64)
+        none_scores.append(float(exact[0].sum()))
+        spans += _best_spans(window, exact, layout)
     spans.sort(key=lambda span: -span[0])
     score, start, end = spans[0]
     none_score = min(none_scores)

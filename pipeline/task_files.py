@@ -59,15 +59,15 @@ def read_task_file(
     if kind in ("auto", "question-answering") and is_squad_json(path):
         return read_squad_json(path, where)
     rows = load_rows(path, where)
-    words = {"source": str(path), "text_column": text_column, "label_column": label_column}
+    source, words = str(path), {"text_column": text_column, "label_column": label_column}
     texts = {**words, "text_pair_column": text_pair_column}
     if kind == "auto":
         kind = _kind_of_rows(rows, label_column)
     if kind == "question-answering":
-        return questions_of_rows(rows, where, **texts)
+        return questions_of_rows(rows, where, source=source, **texts)
     if kind == "token-classification":
-        return tagged_words_of_rows(rows, where, **words)
-    return labelled_text(rows, where, **texts)
+        return tagged_words_of_rows(rows, where, source=source, **words)
+    return labelled_text(rows, where, source=source, **texts)
 
 
 def kind_of(data: TaskData) -> TaskKind:

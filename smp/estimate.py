@@ -84,8 +84,8 @@ def estimate(config: TrainConfig) -> TrainingEstimate:
     examples, tokens = _examples(task.train, longest, config.stride)
     steps = total_steps(config, examples)
     training = steps * batch * tokens
-    evaluating = config.evaluations * _examples(task.validation, longest, config.stride)[0]
-    evaluating = evaluating * tokens / 3
+    judged, _ = _examples(task.validation, longest, config.stride)
+    evaluating = config.evaluations * judged * tokens / 3
     operations = _OPERATIONS_A_WEIGHT_AND_TOKEN * pruned * (training + evaluating)
     trained = pruned if config.prunes else total
     remaining = round((config.density or 1.0) * pruned)

@@ -23,14 +23,12 @@ def scorer(task: Task, examples: Examples) -> Callable[[Any], dict[str, float]]:
     """The function that gives Trainer the metrics of an evaluation on ``examples``."""
 
     def score_prediction(prediction: Any) -> dict[str, float]:
-        return score(task, examples, prediction.predictions)
+        return score(task, examples, list(prediction.predictions))
 
     return score_prediction
 
 
-def score(
-    task: Task, examples: Examples, logits: Sequence[NDArray[Any]] | NDArray[Any]
-) -> dict[str, float]:
+def score(task: Task, examples: Examples, logits: Sequence[NDArray[Any]]) -> dict[str, float]:
     """The task's metrics on its validation data.
 
     Args:
@@ -46,7 +44,7 @@ def score(
     if isinstance(examples, WordExamples):
         assert isinstance(task.validation, TaggedWords)
         return score_words(task.validation, examples, logits, task.labels)
-    values = np.stack(list(logits))
+    values = np.stack(logits)
     guess = values.reshape(-1) if task.kind == "regression" else values.argmax(axis=-1)
     targets = examples.targets.numpy()
     names = primary_metrics(task.kind, task.metric)

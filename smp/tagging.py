@@ -68,8 +68,8 @@ def tokenise_words(
     targets = torch.full((len(data), max(map(len, inputs["input_ids"]))), NO_TARGET)
     truncated = 0
     for row, (first, indices) in enumerate(zip(firsts, tags, strict=True)):
-        seen = np.flatnonzero(first >= 0)
-        targets[row, first[seen]] = torch.tensor([indices[word] for word in seen])
+        seen = first >= 0
+        targets[row, first[seen]] = torch.from_numpy(np.asarray(indices)[seen])
         truncated += bool(len(first) > 0 and first[-1] < 0)
     return WordExamples(inputs, targets, truncated, firsts)
 

@@ -67,12 +67,16 @@ def has_native_library() -> bool:
 
 @pytest.mark.slow
 @pytest.mark.timeout(1500)
-def test_the_commands_of_all_pages_run_in_turn(tiny_bert, reviews, tmp_path):
+def test_the_commands_of_all_pages_run_in_turn(
+    tiny_bert, reviews, questions, tagged_words, tmp_path
+):
     shutil.copytree(tiny_bert, tmp_path / "model")
     # The benchmark's usual grid needs a model that takes 128 tokens.
     config = BertConfig.from_pretrained(tiny_bert, max_position_embeddings=128)
     BertModel(config).save_pretrained(tmp_path / "model")
-    for source, name in zip(reviews, ("train.csv", "validation.csv"), strict=True):
+    names = ("train.csv", "validation.csv", "squad-train.json", "squad-dev.json")
+    names = (*names, "train.conll", "validation.conll")
+    for source, name in zip((*reviews, *questions, *tagged_words), names, strict=True):
         shutil.copy(source, tmp_path / name)
     scripts = Path(sys.executable).parent
     environment = {**os.environ, "PATH": f"{scripts}{os.pathsep}{os.environ['PATH']}"}

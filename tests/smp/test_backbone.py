@@ -19,7 +19,7 @@ from smp.backbone import (
     load_tokenizer,
     longest_input,
 )
-from smp.examples import tokenise
+from smp.examples import Examples, tokenise
 
 CPU = torch.device("cpu")
 
@@ -181,3 +181,45 @@ def test_a_tokenizer_with_more_tokens_than_embeddings_is_refused(tiny_bert):
     tokenizer.add_tokens(["marvellous"])
     with pytest.raises(ModelError, match="its tokenizer has 28 tokens, its embeddings 27"):
         check_vocabulary("m", tokenizer, encoder)
+
+
+def token_head_of(model, reviews, task, labels, **settings):
+    config = config_of(model, reviews, **settings)
+    inputs = {"input_ids": [[2, 7, 8, 3]] * 20, "attention_mask": [[1] * 4] * 20}
+    targets = torch.tensor([[1, 2]] * 20)
+    if task == "token-classification":
+        targets = torch.tensor([[-100, 0, 1, -100]] * 20)
+    tokenizer = load_tokenizer(config.model, revision=None)
+    encoder = load_encoder(config.model)
+    examples = Examples(inputs, targets, 0)
+    return build_head(config, encoder, tokenizer, examples, labels, CPU, task=task)
+
+
+def test_answers_start_and_end_at_the_papers_words(language_model, tiny_bert, reviews):
+    _, layout = token_head_of(language_model, reviews, "question-answering", ())
+    assert (layout.kind, layout.pooling, layout.outputs) == ("label-words", "tokens", 2)
+    assert layout.label_words == ("No", "Yes")
+    _, layout = token_head_of(tiny_bert, reviews, "question-answering", ())
+    assert (layout.kind, layout.pooling, layout.outputs) == ("least-squares", "tokens", 2)
+
+
+def test_labels_of_words_have_label_words_only_if_they_are_given(language_model, reviews):
+    kind, labels = "token-classification", ("O", "X")
+    assert token_head_of(language_model, reviews, kind, labels)[1].kind == "least-squares"
+    _, layout = token_head_of(language_model, reviews, kind, labels, label_words=("bad", "good"))
+    assert (layout.kind, layout.pooling) == ("label-words", "tokens")
+    with pytest.raises(ConfigurationError, match="give --label-words, one for each of O, X"):
+        token_head_of(language_model, reviews, kind, labels, head="label-words")
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"pooling": "mean"}, "--pooling mean: question-answering sees every token"),
+        ({"head": "class-means"}, "--head class-means: not for question-answering"),
+        ({"label_words": ("a", "b", "c")}, "expected 2 words for start, end, got 3"),
+    ],
+)
+def test_what_does_not_fit_a_task_of_tokens_is_refused(tiny_bert, reviews, settings, message):
+    with pytest.raises(ConfigurationError, match=message):
+        token_head_of(tiny_bert, reviews, "question-answering", (), **settings)
