@@ -47,6 +47,28 @@ def test_labels_read_back_in_the_order_of_the_logits(tmp_path: Path):
     assert config.problem_type == "single_label_classification"
 
 
+@pytest.mark.parametrize(
+    ("kind", "suffix"),
+    [
+        ("question-answering", "ForQuestionAnswering"),
+        ("token-classification", "ForTokenClassification"),
+    ],
+)
+@pytest.mark.parametrize(
+    "config",
+    [BertConfig, RobertaConfig, DistilBertConfig, ElectraConfig, MPNetConfig, DebertaV2Config],
+)
+def test_kinds_of_tokens_have_classes_of_their_own(config, kind, suffix, tmp_path: Path):
+    labels = ("O", "B-X", "I-X") if kind == "token-classification" else ()
+    layout = TaskLayout(kind, labels, "text", None, "label", 48, "accuracy")
+    write_config(tmp_path, config(), layout)
+    loaded = AutoConfig.from_pretrained(str(tmp_path))
+    assert loaded.architectures[0].endswith(suffix)
+    assert loaded.problem_type is None
+    if labels:
+        assert loaded.id2label == dict(enumerate(labels))
+
+
 def test_regression_has_one_output(tmp_path: Path):
     write_config(tmp_path, BertConfig(), task(()))
     config = AutoConfig.from_pretrained(str(tmp_path))
