@@ -20,10 +20,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from transformers import AutoConfig, BertConfig
 
 from benchmarks.entry import run
 from benchmarks.train_step_subjects import SUBJECTS, Setting
 from benchmarks.train_step_table import write_table
+from pipeline.artifacts.classifier import model_source
 from pipeline.artifacts.manifest import to_json
 from pipeline.bootstrap import median_estimate, ratio_estimate
 from pipeline.environment import package_versions
@@ -45,7 +47,7 @@ def parse_arguments() -> argparse.Namespace:
     )
     add = parser.add_argument
     model = parser.add_mutually_exclusive_group(required=True)
-    model.add_argument("--model", help="a pretrained encoder: a directory or a hub id")
+    model.add_argument("--model", help="a pretrained encoder: a directory")
     model.add_argument("--shapes", choices=["bert-base"], help="its shapes with random weights")
     add("--batch-size", type=int, default=32)
     add("--sequence-lengths", nargs="+", type=int, default=[32, 128])
@@ -55,16 +57,19 @@ def parse_arguments() -> argparse.Namespace:
     add("--turns", type=int, default=30, help="timed steps of each")
     add("--warm-up", type=int, default=3, help="steps of each before")
     add("--seed", type=int, default=0)
+    add("--work-dir", type=Path, default=Path("runs/train-step"))
     add("--output", type=Path, default=Path("benchmarks/results/train-step.md"))
     return parser.parse_args()
 
 
 def measure(arguments: argparse.Namespace) -> None:
+    arguments.work_dir.mkdir(parents=True, exist_ok=True)
+    results = arguments.work_dir / "train-step.json"
     device = choose_device(arguments.device)
     content: dict[str, Any] = {
         "machine": {**to_json(describe_machine()), "device": device_name(device)},
         "versions": package_versions(PACKAGES),
-        "model": arguments.shapes or Path(arguments.model).name,
+        "model": shapes(arguments.model),
         "cells": [],
     }
     for precision in arguments.precisions:
@@ -83,10 +88,16 @@ def measure(arguments: argparse.Namespace) -> None:
             )
             print(f"{precision}, {length} tokens", file=sys.stderr, flush=True)
             content["cells"].append(measure_cell(setting))
-    results = arguments.output.with_suffix(".json")
-    write_table(content, arguments.output)
-    results.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
-    print(f"wrote {results}, {arguments.output}", file=sys.stderr)
+            # After each cell, so that a measurement that is stopped leaves what it has.
+            write_table(content, arguments.output)
+            results.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+            print(f"wrote {results}, {arguments.output}", file=sys.stderr)
+
+
+def shapes(model: str | None) -> str:
+    """Kind and size of a model, in words; None for BERT-base."""
+    found = BertConfig() if model is None else AutoConfig.from_pretrained(model_source(model))
+    return f"{found.model_type} with {found.num_hidden_layers} layers, {found.hidden_size} wide"
 
 
 def measure_cell(setting: Setting) -> dict[str, Any]:

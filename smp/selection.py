@@ -54,7 +54,7 @@ def top_k_masks(scores: Sequence[Tensor], counts: Sequence[int]) -> list[Tensor]
     for count in counts:
         if not 0 <= count <= size:
             raise ValueError(f"count must be from 0 to {size}, got {count}")
-    flat = [matrix.reshape(-1) for matrix in scores]
+    flat = [matrix.detach().reshape(-1) for matrix in scores]
     if scores[0].device.type == "cpu":
         # NumPy's comparisons take a tenth of torch's time on a CPU, and need no stack.
         pairs = zip(flat, counts, strict=True)
@@ -80,7 +80,7 @@ def _kth_largest(scores: NDArray[np.float32], count: int) -> np.float32:
     sample = np.concatenate(([-np.inf], np.sort(scores[::_STRIDE]), [np.inf]), dtype=np.float32)
     low, high = _bounds(sample.size - 2, count / scores.size)
     band = scores <= sample[high]
-    above = scores.size - np.count_nonzero(band)  # with NaN
+    above = scores.size - int(np.count_nonzero(band))  # with NaN
     band &= scores >= sample[low]
     candidates = scores[band]
     rank = count - above
@@ -106,10 +106,11 @@ def _top_k_stack(scores: Tensor, counts: Sequence[int]) -> Tensor:
 def _kth_largest_of_each(scores: Tensor, counts: Sequence[int]) -> Tensor:
     """The ``counts``-th largest of each row, float32 [matrices]; infinity where that is 0."""
     matrices, size = scores.shape
-    ends = scores.new_tensor([-torch.inf, torch.inf]).expand(matrices, 2).split(1, dim=1)
-    sample = torch.cat([ends[0], scores[:, ::_STRIDE].sort(dim=1).values, ends[1]], dim=1)
+    infinity = scores.new_full((matrices, 1), torch.inf)
+    sample = torch.cat([-infinity, scores[:, ::_STRIDE].sort(dim=1).values, infinity], dim=1)
     bounds = [_bounds(sample.shape[1] - 2, count / size) for count in counts]
-    low, high = sample.gather(1, torch.tensor(bounds, device=scores.device)).split(1, dim=1)
+    limits = sample.gather(1, torch.tensor(bounds, device=scores.device))
+    low, high = limits[:, :1], limits[:, 1:]
     band = scores <= high
     above = size - band.sum(dim=1)  # with NaN
     ranks = torch.tensor(counts, device=scores.device) - above
