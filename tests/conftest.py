@@ -16,7 +16,7 @@ from hypothesis import HealthCheck, settings
 from hypothesis.internal.conjecture import providers
 
 from pipeline.artifacts.benchmark import Benchmark
-from tests.preloaded import Preloaded, preloaded
+from tests.preloaded import preloaded
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser
@@ -132,16 +132,10 @@ def browser() -> Iterator["Browser"]:
 
 
 @pytest.fixture(scope="session")
-def preloaded_commands(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Preloaded]:
-    """Makes commands that need not import torch, each a process of its own."""
-    with preloaded(tmp_path_factory.mktemp("preloaded")) as process:
-        yield process
-
-
-@pytest.fixture(scope="session")
-def smp_pipeline(preloaded_commands: Preloaded) -> Path:
-    """`smp-pipeline` as a process of its own that has imported torch already."""
-    return preloaded_commands.command("pipeline", "smp-pipeline")
+def smp_pipeline(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """`smp-pipeline` as a process of its own that need not import torch first."""
+    with preloaded(tmp_path_factory.mktemp("preloaded")) as command:
+        yield command
 
 
 @pytest.fixture(scope="session")
@@ -316,6 +310,7 @@ def benchmark(
         repetitions=5,
         threads=(1,),
         bootstrap_samples=100,
+        startups=2,
     )
     with made_up_clock():
         return run_benchmark(config)

@@ -1,14 +1,18 @@
 """Run directories as `train` writes them, made from a random encoder and random masks."""
 
-from collections.abc import Callable
+import hashlib
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
+import onnx
+import onnx_ir as ir
 import pytest
 import torch
 from safetensors.torch import save_file
 
-from pipeline.artifacts.classifier import Head, encoder_sha256, load_encoder
+from export.graph import _trace
+from pipeline.artifacts.classifier import Head, TextClassifier, encoder_sha256, load_encoder
 from pipeline.artifacts.files import sha256_file
 from pipeline.artifacts.masks import write_masks
 from pipeline.artifacts.run import (
@@ -138,3 +142,33 @@ def make_run(
 def random_run(make_run: MakeRun) -> Path:
     """A run of the tiny BERT at density 0.2."""
     return make_run()
+
+
+@pytest.fixture(scope="session")
+def traces() -> dict[str, bytes]:
+    """What was traced: a digest of the classifier and all else that a trace depends on -> ONNX."""
+    return {}
+
+
+@pytest.fixture(scope="module")
+def traced_once(traces: dict[str, bytes]) -> Iterator[None]:
+    """Tracing, seconds of torch.export, happens once for equal classifiers, not once a format.
+
+    For tests of what is made of a trace: those of tracing itself (test_graph.py) go without.
+    """
+
+    def trace(classifier: TextClassifier, inputs: Sequence[str], opset: int) -> ir.Model:
+        digest = hashlib.sha256(
+            f"{classifier} {classifier.encoder.config} {inputs} {opset}".encode()
+        )
+        for name, values in classifier.state_dict().items():
+            digest.update(f"{name} {values.dtype} {tuple(values.shape)}".encode())
+            digest.update(values.contiguous().numpy().tobytes())
+        key = digest.hexdigest()
+        if key not in traces:
+            traces[key] = ir.to_proto(_trace(classifier, inputs, opset)).SerializeToString()
+        return ir.from_proto(onnx.load_from_string(traces[key]))
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("export.graph._trace", trace)
+        yield
