@@ -56,6 +56,7 @@ def measure_model(
     texts = texts if samples is None else texts.head(samples)
     startups = measure_startups(
         [open_session(directory, threads=1) for directory in directories.values()],
+        processes=5,
         batch_size=1,
         sequence_length=manifest.task.max_length,
         random=random.Random(0),

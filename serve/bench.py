@@ -41,7 +41,7 @@ from serve.quality import measure_quality
 from serve.robustness import texts_compared
 from serve.scenarios import plan_cells
 from serve.slices import token_lengths
-from serve.startup import PROCESSES, measure_startups
+from serve.startup import measure_startups
 from serve.subjects import Subject, open_subjects
 
 __all__ = ["run_benchmark"]
@@ -114,10 +114,11 @@ def _measure_models(
     startups: list[Startup | None] = [None] * len(subjects)
     startups[: len(opened)] = measure_startups(
         opened,
+        processes=config.startups,
         batch_size=config.batch_sizes[0],
         sequence_length=config.sequence_lengths[0],
         random=Random(config.seed),
-        advance=stage("load time and memory", PROCESSES * len(opened)),
+        advance=stage("load time and memory", config.startups * len(opened)),
     )
     qualities: list[Quality | None] = [None] * len(subjects)
     if labelled is not None:

@@ -8,14 +8,13 @@ from pipeline.artifacts.benchmark import Startup
 from serve.child import ChildTask, run_child
 from serve.session import Session
 
-__all__ = ["PROCESSES", "measure_startups", "probe"]
-
-PROCESSES = 5
+__all__ = ["measure_startups", "probe"]
 
 
 def measure_startups(
     sessions: Sequence[Session],
     *,
+    processes: int,
     batch_size: int,
     sequence_length: int,
     random: Random,
@@ -25,6 +24,7 @@ def measure_startups(
 
     Args:
         sessions: the models; each is opened anew, as it is here.
+        processes: how many for each model.
         batch_size: texts of the one batch.
         sequence_length: tokens a text.
         random: source of the order.
@@ -34,7 +34,7 @@ def measure_startups(
         MachineError: a process died, for instance for want of memory.
     """
     measured: list[list[Mapping[str, float]]] = [[] for _ in sessions]
-    for _ in range(PROCESSES):
+    for _ in range(processes):
         order = list(range(len(sessions)))
         random.shuffle(order)
         for index in order:

@@ -2,6 +2,7 @@
 
 import csv
 import dataclasses
+import hashlib
 import json
 import os
 import random
@@ -17,7 +18,7 @@ from hypothesis.internal.conjecture import providers
 
 from pipeline.artifacts.benchmark import Benchmark
 from pipeline.artifacts.run import TaskKind
-from tests.preloaded import Preloaded, preloaded
+from tests.preloaded import preloaded
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser
@@ -176,16 +177,10 @@ def browser() -> Iterator["Browser"]:
 
 
 @pytest.fixture(scope="session")
-def preloaded_commands(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Preloaded]:
-    """Makes commands that need not import torch, each a process of its own."""
-    with preloaded(tmp_path_factory.mktemp("preloaded")) as process:
-        yield process
-
-
-@pytest.fixture(scope="session")
-def smp_pipeline(preloaded_commands: Preloaded) -> Path:
-    """`smp-pipeline` as a process of its own that has imported torch already."""
-    return preloaded_commands.command("pipeline", "smp-pipeline")
+def smp_pipeline(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """`smp-pipeline` as a process of its own that need not import torch first."""
+    with preloaded(tmp_path_factory.mktemp("preloaded")) as command:
+        yield command
 
 
 @pytest.fixture(scope="session")
@@ -200,25 +195,33 @@ def native_library() -> Path:
         pytest.skip(str(error))
 
 
+# What was traced: a digest of the classifier and all else that a trace depends on -> ONNX.
+_TRACES: dict[str, bytes] = {}
+
+
 @contextmanager
 def traced_once() -> Iterator[None]:
-    """Trace equal models once: it takes most of the time of a tiny model's export."""
+    """Trace equal classifiers once, not once a format: it is most of a tiny model's export."""
     import onnx
     import onnx_ir as ir
 
-    import export.stage
-    from pipeline.artifacts.classifier import encoder_sha256
+    from export import graph
 
-    trace, traced = export.stage.export_graph, {}
+    trace_anew = graph._trace
 
-    def trace_once(classifier: Any, *arguments: Any, **options: Any) -> ir.Model:
-        key = encoder_sha256(classifier), repr((arguments, options))
-        if key not in traced:
-            traced[key] = ir.to_proto(trace(classifier, *arguments, **options)).SerializeToString()
-        return ir.from_proto(onnx.ModelProto.FromString(traced[key]))
+    def trace(classifier: Any, *arguments: Any) -> ir.Model:
+        described = f"{classifier} {classifier.layout} {classifier.encoder.config} {arguments}"
+        digest = hashlib.sha256(described.encode())
+        for name, values in classifier.state_dict().items():
+            digest.update(f"{name} {values.dtype} {tuple(values.shape)}".encode())
+            digest.update(values.contiguous().numpy().tobytes())
+        key = digest.hexdigest()
+        if key not in _TRACES:
+            _TRACES[key] = ir.to_proto(trace_anew(classifier, *arguments)).SerializeToString()
+        return ir.from_proto(onnx.load_from_string(_TRACES[key]))
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(export.stage, "export_graph", trace_once)
+        patch.setattr(graph, "_trace", trace)
         yield
 
 
@@ -481,6 +484,7 @@ def benchmark(
         repetitions=5,
         threads=(1,),
         bootstrap_samples=100,
+        startups=2,
     )
     with made_up_clock():
         return run_benchmark(config)

@@ -1,4 +1,4 @@
-"""Commands in forks of a process that has imported torch and the rest, which takes seconds.
+"""`smp-pipeline` in forks of a process that has imported torch and the rest, which takes seconds.
 
 As ``python -m tests.preloaded SOCKET`` it is that process; it ends when its stdin does.
 """
@@ -10,15 +10,12 @@ import json
 import os
 import runpy
 import select
-import shutil
 import signal
 import socket
 import subprocess
 import sys
-import threading
 from collections.abc import Iterator
 from pathlib import Path
-from typing import NamedTuple
 
 ROOT = Path(__file__).parents[1]
 # None that starts a thread, as datasets, sklearn and onnxruntime do: a fork would be without it.
@@ -34,7 +31,6 @@ with socket.socket(socket.AF_UNIX) as connection:
     connection.connect({path!r})
     socket.send_fds(connection, [b"\\0"], [0, 1, 2])
     request = {{
-        "module": {module!r},
         "arguments": sys.argv,
         "directory": os.getcwd(),
         "environment": dict(os.environ),
@@ -49,40 +45,16 @@ sys.exit(code if code >= 0 else 128 - code)
 """
 
 
-class Preloaded(NamedTuple):
-    """The process that forks.
-
-    Attributes:
-        directory: of its socket and of the commands, to be put on PATH.
-    """
-
-    directory: Path
-
-    def command(self, module: str, name: str | None = None) -> Path:
-        """An executable that does what ``python -m module`` does, but for importing what is there.
-
-        Args:
-            module: has a ``__main__``, or is a program.
-            name: of the file; the module's name if it is None.
-        """
-        path = self.directory / "bin" / (name or module)
-        path.parent.mkdir(exist_ok=True)
-        socket_path = str(self.directory / "socket")
-        text = CLIENT.format(python=sys.executable, path=socket_path, module=module)
-        path.write_text(text, encoding="utf-8")
-        path.chmod(0o755)
-        return path
-
-
 @contextlib.contextmanager
-def preloaded(directory: Path) -> Iterator[Preloaded]:
-    """Start the process, and end it with the block.
+def preloaded(directory: Path) -> Iterator[Path]:
+    """Start the process, and end it with the block; gives the command.
 
     Args:
-        directory: an empty one, for its socket and commands.
+        directory: an empty one; the command in it is alone, for PATH.
     """
+    path, command = directory / "socket", directory / "bin" / "smp-pipeline"
     server = subprocess.Popen(
-        [sys.executable, "-m", "tests.preloaded", str(directory / "socket")],
+        [sys.executable, "-m", "tests.preloaded", str(path)],
         cwd=ROOT,
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
@@ -90,19 +62,22 @@ def preloaded(directory: Path) -> Iterator[Preloaded]:
     assert server.stdin is not None and server.stdout is not None
     try:
         assert server.stdout.readline() == b"ready\n"
-        yield Preloaded(directory)
+        command.parent.mkdir()
+        command.write_text(CLIENT.format(python=sys.executable, path=str(path)), encoding="utf-8")
+        command.chmod(0o755)
+        yield command
     finally:
         server.stdin.close()
         server.wait()
         server.stdout.close()
-        shutil.rmtree(directory / "bin", ignore_errors=True)
 
 
-def serve(path: str) -> str:
-    """Fork at each request; returns in the fork, with the name of the module that it is to run."""
+def serve(path: str) -> None:
+    """Fork at each request; returns in the fork, which is to run the command."""
     for module in MODULES:
         importlib.import_module(module)
-    assert threading.active_count() == len(os.listdir("/proc/self/task")) == 1
+    threads = [*Path("/proc/self/task").glob("*")]
+    assert len(threads) <= 1, "one of the modules starts threads, which a fork would be without"
     gc.collect()
     gc.freeze()  # no fork looks through, and thereby copies, what is there to stay
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)
@@ -119,7 +94,7 @@ def serve(path: str) -> str:
     sys.exit()
 
 
-def answer(connection: socket.socket) -> str:
+def answer(connection: socket.socket) -> None:
     """Fork once more, to send the exit code; returns in that fork, made as the client is."""
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     _, descriptors, _, _ = socket.recv_fds(connection, 1, 3)
@@ -140,8 +115,8 @@ def answer(connection: socket.socket) -> str:
     os.environ.clear()
     os.environ.update(request["environment"])
     sys.argv = request["arguments"]
-    return str(request["module"])
 
 
 if __name__ == "__main__":
-    runpy.run_module(serve(sys.argv[1]), run_name="__main__", alter_sys=True)
+    serve(sys.argv[1])
+    runpy.run_module("pipeline", run_name="__main__", alter_sys=True)

@@ -29,7 +29,7 @@ def outputs(smp_pipeline, tmp_path_factory):
         "steps": 16,
         "evaluations": 1,
     }
-    runs = {"pruned": {"density": 0.5}, "dense": {"method": "finetune"}}
+    runs = {"pruned": {"density": 0.5}, "dense": {"method": "finetune", "steps": 2}}
     recipe = {
         "train": [
             {**common, **settings, "output-dir": str(directory / f"{name}-run")}
@@ -54,6 +54,7 @@ def outputs(smp_pipeline, tmp_path_factory):
             "sequence-lengths": [16],
             "repetitions": 5,
             "bootstrap-samples": 100,
+            "startups": 1,
         },
         "check": {
             "bench": str(directory / "bench.json"),

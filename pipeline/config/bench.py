@@ -114,6 +114,12 @@ class BenchConfig:
         minimum=1,
         group=_TIMING,
     )
+    startups: int = option(
+        5,
+        help="Fresh processes that measure the load time and memory of each model.",
+        minimum=1,
+        group=_TIMING,
+    )
     profile: bool = option(
         False,
         help="Show the time by operator of all models, not of engine models alone.",

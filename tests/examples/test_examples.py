@@ -47,7 +47,7 @@ def quick(model: Path) -> list[str]:
     return [
         *("--train.model", str(model), "--train.epochs", "1", "--train.device", "cpu"),
         *("--bench.repetitions", "3", "--bench.warmup", "1", "--bench.bootstrap-samples", "100"),
-        *("--bench.sequence-lengths", "16", "--bench.batch-sizes", "1"),
+        *("--bench.sequence-lengths", "16", "--bench.batch-sizes", "1", "--bench.startups", "1"),
     ]
 
 

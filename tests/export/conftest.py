@@ -1,6 +1,6 @@
 """Run directories as `train` writes them, made from a random encoder and random masks."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +23,7 @@ from pipeline.artifacts.run import (
     TaskLayout,
     write_run_manifest,
 )
-from tests.conftest import TAGS
+from tests.conftest import TAGS, traced_once
 
 MATRICES = {
     "attention.self.query": "query",
@@ -175,3 +175,10 @@ def token_runs(make_run: MakeRun, token_data: dict[TaskKind, Path]) -> dict[Task
         kind: make_run(kind=kind, labels=labels[kind], pooling="tokens", validation_file=path)
         for kind, path in token_data.items()
     }
+
+
+@pytest.fixture(scope="module", name="traced_once")
+def traced_once_in_a_module() -> Iterator[None]:
+    """Not for tests of tracing itself (test_graph.py)."""
+    with traced_once():
+        yield

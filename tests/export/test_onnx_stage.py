@@ -22,7 +22,7 @@ from pipeline.errors import (
 )
 from serve import open_session
 
-pytestmark = pytest.mark.usefixtures("native_library")
+pytestmark = pytest.mark.usefixtures("native_library", "traced_once")
 
 
 @pytest.fixture(scope="module")

@@ -28,6 +28,8 @@ from pipeline.errors import (
 )
 from serve import open_session
 
+pytestmark = pytest.mark.usefixtures("traced_once")
+
 
 @pytest.fixture
 def run(random_run: Path, tmp_path: Path) -> Path:
@@ -45,8 +47,10 @@ def fails(error: type[PipelineError], message: str, output: Path):
     assert not list(output.parent.glob(f".{output.name}.*"))
 
 
-@pytest.fixture(scope="session")
-def exported(random_run: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+@pytest.fixture(scope="module")
+def exported(
+    random_run: Path, traced_once: None, tmp_path_factory: pytest.TempPathFactory
+) -> dict[str, Path]:
     """The run of the tiny BERT, exported in each format that stock ONNX Runtime opens."""
     directory = tmp_path_factory.mktemp("exported")
     for form in ("dense", "sparse", "packed"):

@@ -30,7 +30,7 @@ from pipeline.info import describe, print_description
 from serve import open_session
 from tests.export.triton_server import Triton, read_config
 
-pytestmark = pytest.mark.usefixtures("native_library")
+pytestmark = pytest.mark.usefixtures("native_library", "traced_once")
 
 MakeModel = Callable[..., Path]
 

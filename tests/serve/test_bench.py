@@ -27,17 +27,12 @@ def run(models: list[Path], validation_file: Path | None, **changes: Any) -> Ben
         "repetitions": 3,
         "warmup": 1,
         "threads": (1,),
+        "startups": 1,
         "bootstrap_samples": 100,
     }
     return run_benchmark(
         BenchConfig(models=tuple(models), validation_file=validation_file, **settings | changes)
     )
-
-
-@pytest.fixture
-def quick(monkeypatch: pytest.MonkeyPatch, quiet_machine: None) -> None:
-    """One process for load time and memory, and a made-up clock, in tests of something else."""
-    monkeypatch.setattr("serve.startup.PROCESSES", 1)
 
 
 def write_rows(path: Path, *rows: tuple[Any, ...]) -> Path:
@@ -82,7 +77,7 @@ def test_what_is_written_reads_back_equal(benchmark: Benchmark, tmp_path: Path) 
     assert read_benchmark(tmp_path / "bench.json") == benchmark
 
 
-@pytest.mark.usefixtures("quick")
+@pytest.mark.usefixtures("quiet_machine")
 def test_the_same_directory_may_be_given_twice(
     make_model: MakeModel, reviews: tuple[Path, Path], tmp_path: Path
 ) -> None:
@@ -95,7 +90,7 @@ def test_the_same_directory_may_be_given_twice(
     assert result.data.rows == 5
 
 
-@pytest.mark.usefixtures("quick")
+@pytest.mark.usefixtures("quiet_machine")
 def test_columns_are_the_models_unless_given(make_model: MakeModel, tmp_path: Path) -> None:
     model = make_model(tmp_path / "model")
     other_names = write_rows(
@@ -108,7 +103,7 @@ def test_columns_are_the_models_unless_given(make_model: MakeModel, tmp_path: Pa
     assert (result.data.text_column, result.data.label_column) == ("review", "verdict")
 
 
-@pytest.mark.usefixtures("quick")
+@pytest.mark.usefixtures("quiet_machine")
 def test_a_model_of_single_texts_never_gets_a_usual_partner_column(
     make_model: MakeModel, tmp_path: Path
 ) -> None:
@@ -124,7 +119,7 @@ def test_a_model_of_single_texts_never_gets_a_usual_partner_column(
     assert double.data.example_ids[0] == hashlib.sha256(b"good\0bad").hexdigest()[:16]
 
 
-@pytest.mark.usefixtures("quick")
+@pytest.mark.usefixtures("quiet_machine")
 def test_label_names_decide_the_order_of_the_labels(make_model: MakeModel, tmp_path: Path) -> None:
     model = make_model(tmp_path / "model", labels=("negative", "positive"))
     rows = [("text", "label"), ("good", "positive"), ("bad", "negative")]
@@ -135,7 +130,7 @@ def test_label_names_decide_the_order_of_the_labels(make_model: MakeModel, tmp_p
         run([model], write_rows(tmp_path / "unknown.csv", *rows))
 
 
-@pytest.mark.usefixtures("quick")
+@pytest.mark.usefixtures("quiet_machine")
 def test_regression(make_model: MakeModel, tmp_path: Path) -> None:
     model = make_model(tmp_path / "model", labels=(), metric="spearman")
     rows = [("text", "label"), ("good good", 2.5), ("film", 0.25), ("bad", -1), ("good", 0.5)]
@@ -148,7 +143,7 @@ def test_regression(make_model: MakeModel, tmp_path: Path) -> None:
     assert read_benchmark(tmp_path / "bench.json") == result
 
 
-@pytest.mark.usefixtures("quick")
+@pytest.mark.usefixtures("quiet_machine")
 def test_cut_texts_are_counted(make_model: MakeModel, tmp_path: Path) -> None:
     model = make_model(tmp_path / "model", max_length=6)
     rows = [("text", "label"), ("good " * 4, 1), ("bad " * 5, 0), ("bad " * 50, 0)]
@@ -156,7 +151,7 @@ def test_cut_texts_are_counted(make_model: MakeModel, tmp_path: Path) -> None:
     assert result.models[0].quality.truncated == 2
 
 
-@pytest.mark.usefixtures("quick")
+@pytest.mark.usefixtures("quiet_machine")
 def test_the_time_by_operator_is_there_on_request(
     make_model: MakeModel, reviews: tuple[Path, Path], tmp_path: Path
 ) -> None:
@@ -213,7 +208,7 @@ def test_a_missing_model_directory_is_one_line(reviews: tuple[Path, Path], tmp_p
 SCENARIOS = ("grid", "single-stream", "multi-stream", "offline")
 
 
-@pytest.mark.usefixtures("quick")
+@pytest.mark.usefixtures("quiet_machine")
 def test_every_scenario_is_timed_with_every_thread_count(
     make_model: MakeModel, reviews: tuple[Path, Path], tmp_path: Path
 ) -> None:
@@ -236,7 +231,7 @@ def test_every_scenario_is_timed_with_every_thread_count(
     assert read_benchmark(tmp_path / "bench.json") == result
 
 
-@pytest.mark.usefixtures("quick")
+@pytest.mark.usefixtures("quiet_machine")
 def test_the_first_model_is_opened_twice_and_closed_before_the_next_thread_count(
     make_model: MakeModel,
     reviews: tuple[Path, Path],
@@ -264,7 +259,7 @@ def test_the_first_model_is_opened_twice_and_closed_before_the_next_thread_count
     ]
 
 
-@pytest.mark.usefixtures("quick")
+@pytest.mark.usefixtures("quiet_machine")
 def test_thread_counts_that_come_to_the_same_are_one_cell(
     make_model: MakeModel, tmp_path: Path
 ) -> None:
@@ -272,7 +267,7 @@ def test_thread_counts_that_come_to_the_same_are_one_cell(
     assert [measured.cell.threads for measured in result.cells] == [usable_cores()]
 
 
-@pytest.mark.usefixtures("quick")
+@pytest.mark.usefixtures("quiet_machine")
 def test_without_labelled_texts_size_and_speed_are_measured(
     make_model: MakeModel, tmp_path: Path
 ) -> None:
@@ -285,7 +280,7 @@ def test_without_labelled_texts_size_and_speed_are_measured(
     assert read_benchmark(tmp_path / "bench.json") == result
 
 
-@pytest.mark.usefixtures("quick")
+@pytest.mark.usefixtures("quiet_machine")
 def test_lengths_of_a_grid_that_is_not_timed_do_not_matter(
     make_model: MakeModel, reviews: tuple[Path, Path], tmp_path: Path
 ) -> None:
@@ -295,7 +290,7 @@ def test_lengths_of_a_grid_that_is_not_timed_do_not_matter(
     assert [measured.cell.scenario for measured in result.cells] == ["single-stream"]
 
 
-@pytest.mark.usefixtures("quick")
+@pytest.mark.usefixtures("quiet_machine")
 def test_a_model_of_others_and_its_peer(
     tiny_sequence_model: Path, reviews: tuple[Path, Path], tmp_path: Path
 ) -> None:

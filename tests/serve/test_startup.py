@@ -7,7 +7,7 @@ import pytest
 from pipeline.errors import MachineError
 from serve import open_session
 from serve.layout import ModelSource, read_layout
-from serve.startup import PROCESSES, measure_startups, probe
+from serve.startup import measure_startups, probe
 from tests.serve.conftest import make_foreign
 
 
@@ -17,13 +17,14 @@ def test_a_larger_model_has_a_larger_peak(make_model: Callable[..., Path], tmp_p
     advances: list[int] = []
     startups = measure_startups(
         [open_session(small, threads=1), open_session(large, threads=1)],
+        processes=3,
         batch_size=1,
         sequence_length=4,
         random=Random(0),
         advance=lambda: advances.append(1),
     )
-    assert [startup.processes for startup in startups] == [PROCESSES, PROCESSES]
-    assert len(advances) == 2 * PROCESSES
+    assert [startup.processes for startup in startups] == [3, 3]
+    assert len(advances) == 2 * 3
     assert all(startup.load_ms > 0 for startup in startups)
     assert startups[1].peak_memory_bytes - startups[0].peak_memory_bytes > 48e6
     assert all(0 < s.baseline_rss_bytes <= s.peak_rss_bytes for s in startups)

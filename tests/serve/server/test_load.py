@@ -195,9 +195,9 @@ def test_past_saturation_the_surplus_is_refused_and_the_wait_is_bounded(
         assert tally.statuses[429] > 0
         assert counted["refused"] > 0
         assert counted["others"] == 0
-        # Little's law: so many requests are in the server while one waits. The queue and two batches
-        # hold 8; if all were let in and none refused, it would be all who ask. The median, since a
-        # machine that stands still for a moment makes the slowest as slow as it likes.
+        # Little's law: so many requests are in the server while one waits. The queue and two
+        # batches hold 8; if all were let in and none refused, it would be all who ask. The median:
+        # a machine that stands still for a moment makes the slowest as slow as it likes.
         assert tally.seconds(0.5) * answered_a_second < (clients + connections) / 2
         eventually(lambda: metrics(server.port)[("smp_queue_texts",)] == 0)
 
