@@ -17,6 +17,7 @@ import os
 import sys
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
+from itertools import product
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
@@ -29,7 +30,8 @@ from pipeline.config import TrainConfig
 from pipeline.errors import ConfigurationError
 
 METHODS = ("smp-s", "smp-l", "soft-movement", "movement", "magnitude")
-DISTILLED = ("smp-s", "smp-l", "movement")
+DISTILLED = ("smp-s", "movement")
+STARTS = ("gradient", "fisher")
 DENSITIES = (0.1, 0.03, 0.5)
 
 
@@ -54,15 +56,16 @@ def measure(arguments: argparse.Namespace) -> None:
 
 def cells_of(arguments: argparse.Namespace, tasks: Sequence[str]) -> list[Cell]:
     """The pruned runs, one seed after the other, the lowest densities first."""
-    return [
-        Cell(task, method, density, distilled, seed)
-        for seed in arguments.seeds
-        for density in arguments.densities
-        for distilled in (False, True)
-        for task in tasks
-        for method in arguments.methods
-        if not distilled or method in DISTILLED
-    ]
+    found = []
+    for seed, density, task in product(arguments.seeds, arguments.densities, tasks):
+        found += [Cell(task, method, density, False, seed) for method in arguments.methods]
+        taught = [method for method in DISTILLED if method in arguments.methods]
+        found += [Cell(task, method, density, True, seed) for method in taught]
+        if "smp-s" in arguments.methods:
+            found += [
+                Cell(task, "smp-s", density, False, seed, start) for start in arguments.starts
+            ]
+    return found
 
 
 def train_all(
@@ -117,6 +120,8 @@ def settings_of(
     }
     if cell.method != "finetune":
         settings["density"] = cell.density
+    if cell.start != "magnitude":
+        settings["score_init"] = cell.start
     if cell.distilled:
         settings["teacher"] = root / Cell(cell.task, "finetune", 1.0, False, cell.seed).name
     return settings
@@ -143,6 +148,7 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--work-dir", type=Path, default=Path("runs/methods"))
     parser.add_argument("--steps-share", type=float, default=0.1)
     parser.add_argument("--methods", nargs="+", default=METHODS, choices=METHODS)
+    parser.add_argument("--starts", nargs="*", default=STARTS, choices=STARTS, help="of smp-s")
     parser.add_argument("--densities", type=float, nargs="+", default=DENSITIES)
     parser.add_argument("--seeds", type=int, nargs="+", default=(0, 1, 2))
     parser.add_argument("--evaluations", type=int, default=5, help="during each run")

@@ -51,6 +51,7 @@ class Cell:
         density: 1 for finetune.
         distilled: whether it learns from the fine-tuned run of its seed.
         seed: of the run.
+        start: of the scores, as `train --score-init` takes it.
     """
 
     task: str
@@ -58,12 +59,16 @@ class Cell:
     density: float
     distilled: bool
     seed: int
+    start: str = "magnitude"
 
     @property
     def name(self) -> str:
         """The run directory below the task's."""
-        taught = "-distilled" if self.distilled else ""
-        return f"{self.method}-{self.density:g}{taught}-seed-{self.seed}"
+        marks = [
+            "-distilled" if self.distilled else "",
+            "" if self.start == "magnitude" else f"-{self.start}",
+        ]
+        return f"{self.method}-{self.density:g}{''.join(marks)}-seed-{self.seed}"
 
 
 def prepare(task: str, source: Path, target: Path) -> tuple[Path, Path]:

@@ -52,29 +52,33 @@ def _lines(found: dict[Cell, RunManifest]) -> Iterator[str]:
         )
         yield ""
         yield markdown_table(
-            ("density", "method", "teacher", "accuracy", "seeds", "seconds a run"),
+            ("density", "method", "start", "teacher", "accuracy", "seeds", "seconds a run"),
             list(_rows(runs, rows)),
-            numeric_from=3,
+            numeric_from=4,
         )
         yield ""
 
 
 def _rows(runs: dict[Cell, RunManifest], examples: int) -> Iterator[tuple[str, ...]]:
-    groups = dict.fromkeys((cell.density, cell.method, cell.distilled) for cell in runs)
-    for density, method, distilled in sorted(groups, key=lambda group: (-group[0], group[2])):
-        members = [
-            run
-            for cell, run in runs.items()
-            if (cell.density, cell.method, cell.distilled) == (density, method, distilled)
-        ]
+    groups: dict[tuple[float, str, str, bool], list[RunManifest]] = {}
+    for cell, run in runs.items():
+        key = cell.density, cell.method, cell.start, cell.distilled
+        groups.setdefault(key, []).append(run)
+    for (density, method, start, distilled), members in sorted(groups.items(), key=_place):
         scores = [run.metrics["accuracy"] for run in members]
         value = share_estimate(round(mean(scores) * examples), examples)
         spread = f"{min(scores):.3f} to {max(scores):.3f}" if len(scores) > 1 else ""
         yield (
             f"{density:g}",
             method,
+            start if members[0].settings["method"] not in ("finetune", "magnitude") else "",
             "finetune" if distilled else "",
             f"{mean(scores):.3f} ({value.low:.3f} to {value.high:.3f})",
             f"{len(scores)}{': ' if spread else ''}{spread}",
             f"{mean(run.training['seconds'] for run in members):.0f}",
         )
+
+
+def _place(group: tuple[tuple[float, str, str, bool], object]) -> tuple[float, bool, bool]:
+    density, _, start, distilled = group[0]
+    return -density, distilled, start != "magnitude"

@@ -21,7 +21,16 @@ def data(reviews: tuple[Path, Path], tmp_path: Path) -> Path:
 def measure(monkeypatch: pytest.MonkeyPatch, data: Path, tiny_bert: Path, *options: str) -> int:
     command = ["methods", "--model", str(tiny_bert), "--sst2", str(data)]
     command += ["--work-dir", str(data / "work"), "--output", str(data / "methods.md")]
-    command += ["--methods", "smp-s", "--densities", "0.5", "--steps-share", "0.0003"]
+    command += [
+        "--methods",
+        "smp-s",
+        "--starts",
+        "fisher",
+        "--densities",
+        "0.5",
+        "--steps-share",
+        "0.0003",
+    ]
     monkeypatch.setattr("sys.argv", [*command, *options])
     return methods.main()
 
@@ -34,10 +43,10 @@ def test_one_command_trains_and_writes_the_table(monkeypatch, data, tiny_bert, c
         for line in (data / "methods.md").read_text(encoding="utf-8").splitlines()
         if line.startswith("|")
     ]
-    assert [row[:3] for row in rows[2:]] == [
-        ["1", "finetune", ""],
-        ["0.5", "smp-s", ""],
-        ["0.5", "smp-s", "finetune"],
+    assert [row[:4] for row in rows[2:]] == [
+        ["1", "finetune", "", ""],
+        ["0.5", "smp-s", "magnitude", ""],
+        ["0.5", "smp-s", "magnitude", "finetune"],
     ]
     # What is there is used again, but only if it was made in the same way.
     assert "trained" in capsys.readouterr().out
