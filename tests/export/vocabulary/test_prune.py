@@ -131,7 +131,7 @@ def test_the_report(
     texts = [CORPUS[0], "stathmi", CORPUS[1], "velingüx ka"]
     result = prune_vocabulary(classifier, tokenizer, corpus, texts=texts, max_length=MAX_LENGTH)
     assert tokenizer.backend_tokenizer.to_str() == before
-    expected = [tokenizer.tokenize(text) == result.tokenizer.tokenize(text) for text in texts.texts]
+    expected = [tokenizer.tokenize(text) == result.tokenizer.tokenize(text) for text in texts]
     assert result.report.changed == 1 - np.mean(expected)
     assert 0 < result.report.changed < 1
     assert result.report.corpus == "corpus.txt"
