@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from transformers import AutoConfig, BertConfig
 
 from benchmarks.entry import run
@@ -67,7 +68,11 @@ def measure(arguments: argparse.Namespace) -> None:
     results = arguments.work_dir / "train-step.json"
     device = choose_device(arguments.device)
     content: dict[str, Any] = {
-        "machine": {**to_json(describe_machine()), "device": device_name(device)},
+        "machine": {
+            **to_json(describe_machine()),
+            "device": device_name(device),
+            "threads": torch.get_num_threads(),
+        },
         "versions": package_versions(PACKAGES),
         "model": shapes(arguments.model),
         "cells": [],
