@@ -13,9 +13,8 @@ from pipeline.artifacts.exported import (
     MODEL_FILE,
     TOKENIZER_FILE,
     ExportManifest,
-    is_by_token,
 )
-from pipeline.artifacts.run import TaskKind
+from pipeline.artifacts.run import TaskKind, is_by_token
 from pipeline.artifacts.triton import TritonManifest, write_triton_manifest
 from pipeline.errors import ConfigurationError, MachineError
 

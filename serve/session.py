@@ -12,8 +12,9 @@ from numpy.typing import NDArray
 from tokenizers import Encoding, Tokenizer
 
 from pipeline import native
-from pipeline.artifacts.exported import ExportManifest, is_by_token
+from pipeline.artifacts.exported import ExportManifest
 from pipeline.artifacts.files import sha256_file
+from pipeline.artifacts.run import is_by_token
 from pipeline.errors import ArtifactError, ConfigurationError, MachineError, first_line
 from pipeline.machine import usable_cores
 from pipeline.windows import Window

@@ -11,7 +11,7 @@ from transformers import AutoTokenizer, PreTrainedModel
 from transformers.utils import cached_file
 
 from pipeline.artifacts.classifier import Head, TextClassifier, model_source
-from pipeline.artifacts.run import HeadLayout, Pooling, TaskKind
+from pipeline.artifacts.run import HeadLayout, Pooling, TaskKind, is_by_token
 from pipeline.config import TrainConfig
 from pipeline.errors import ConfigurationError, ModelError
 from smp.examples import Examples, length_sorted_batches
@@ -101,7 +101,7 @@ def choose_pooling(
         ConfigurationError: one was asked for, and the task needs another.
         ModelError: that file cannot be read.
     """
-    if task in ("question-answering", "token-classification"):
+    if is_by_token(task):
         if config.pooling != "auto":
             raise ConfigurationError(
                 f"--pooling {config.pooling}: {task} sees every token; leave --pooling away"

@@ -35,7 +35,7 @@ def refuse_sharding() -> None:
 
 
 def choose_device(asked: Literal["auto", "cpu", "cuda"]) -> torch.device:
-    """The device that was asked for, or the GPU where there is one.
+    """The device that was asked for, or the GPU where there is one: the process's own of several.
 
     Raises:
         MachineError: cuda was asked for and is not there.
@@ -45,7 +45,10 @@ def choose_device(asked: Literal["auto", "cpu", "cuda"]) -> torch.device:
         raise MachineError(
             "--device cuda: this torch sees no GPU; use --device cpu or install torch with CUDA"
         )
-    return torch.device("cuda" if there and asked != "cpu" else "cpu")
+    if not there or asked == "cpu":
+        return torch.device("cpu")
+    # Before Trainer gives each process of a launcher its own, "cuda" is the first GPU for all.
+    return torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")) % torch.cuda.device_count())
 
 
 def device_name(device: torch.device) -> str:

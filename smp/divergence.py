@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 from transformers import TrainerCallback
 
+from pipeline.artifacts.run import TaskKind, is_by_token
 from pipeline.errors import ConfigurationError
 from pipeline.intervals import share_estimate
 from smp.examples import Examples
@@ -43,7 +44,7 @@ class Chance:
     loss: float
 
 
-def chance_level(kind: str, metric: str, examples: Examples) -> Chance | None:
+def chance_level(kind: TaskKind, metric: str, examples: Examples) -> Chance | None:
     """What is chance for a task; None where that is not known.
 
     For accuracy, the share of the most frequent class, up to the end of its 95 % score interval
@@ -51,11 +52,11 @@ def chance_level(kind: str, metric: str, examples: Examples) -> Chance | None:
     at 5 % (for Matthews' that is the chi-squared test of a two by two table).
 
     Args:
-        kind: ``classification`` or ``regression``; for other tasks chance is not known.
+        kind: the kind of the task; where every token is judged, chance is not known.
         metric: a name in :mod:`pipeline.metrics`.
         examples: the validation data.
     """
-    if kind not in ("classification", "regression"):
+    if is_by_token(kind):
         return None
     targets = examples.targets
     if kind == "classification":

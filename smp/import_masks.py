@@ -18,10 +18,11 @@ from pipeline.artifacts.run import (
     DataFile,
     HeadLayout,
     RunManifest,
+    TaskKind,
     TaskLayout,
 )
-from pipeline.config import ImportMasksConfig
-from pipeline.data import LabelledText, encode_labels, numeric_labels, read_labelled_text
+from pipeline.config import ImportMasksConfig, TrainConfig
+from pipeline.data import LabelledText, read_labelled_text
 from pipeline.environment import package_versions
 from pipeline.errors import ConfigurationError, ModelError
 from pipeline.machine import describe_machine
@@ -29,18 +30,15 @@ from pipeline.status import status_line
 from smp.architectures import pruned_matrices
 from smp.backbone import check_vocabulary, load_tokenizer, longest_input
 from smp.device import choose_device, device_name
-from smp.examples import Examples, tokenise
 from smp.glue import GLUE
-from smp.heads import LABEL_WORDS, label_word_head, masked_lm_head
+from smp.heads import ANSWER_WORDS, LABEL_WORDS, label_word_head, masked_lm_head
 from smp.run_files import local_path_or_hub_id, matrix_densities, overall_density, write_run
 from smp.scoring import evaluate
-from smp.task import Task
+from smp.task import Task, tokenise_data, usual_length
 
 __all__ = ["import_masks"]
 
 _PACKAGES = ("torch", "transformers", "tokenizers", "numpy")
-# Of the rows that score the start and the end of an answer (SMP, appendix B).
-_ANSWER_WORDS = ("No", "Yes")
 
 
 def import_masks(config: ImportMasksConfig) -> RunManifest:
@@ -95,8 +93,9 @@ def import_masks(config: ImportMasksConfig) -> RunManifest:
                 text_pair_column=data.text_pair_column,
                 label_column=data.label_column,
             )
-            examples = _tokenise(data, layout, tokenizer)
             task = Task(data, data, layout.kind, labels, layout.metric)
+            flag = "--validation-file"
+            examples = tokenise_data(task, data, tokenizer, layout.max_length, flag=flag)
             metrics = evaluate(
                 classifier.to(device), examples, task, tokenizer.pad_token_id, device
             )
@@ -162,7 +161,7 @@ def _labels_and_words(config: ImportMasksConfig) -> tuple[tuple[str, ...], tuple
     labels: tuple[str, ...] = config.labels
     usual: tuple[str, ...] = ()
     if config.task == "squad":
-        usual = _ANSWER_WORDS
+        usual = ANSWER_WORDS
     elif config.task is not None:
         by_label = LABEL_WORDS[config.task]
         labels = GLUE[config.task].labels
@@ -192,25 +191,29 @@ def _layout(
     config: ImportMasksConfig, labels: tuple[str, ...], encoder: PreTrainedModel
 ) -> TaskLayout:
     """What the model predicts, and from which columns if the validation file does not say."""
-    usual = 384 if config.task == "squad" else 128
+    kind: TaskKind = "question-answering" if config.task == "squad" else "classification"
     layout = TaskLayout(
-        kind="classification",
+        kind=kind,
         labels=labels,
         text_column=config.text_column or "text",
         text_pair_column=config.text_pair_column,
         label_column=config.label_column or "label",
-        max_length=min(config.max_length or usual, longest_input(encoder)),
+        max_length=min(config.max_length or usual_length(kind), longest_input(encoder)),
         metric="accuracy",
     )
     if config.task == "squad":
         return dataclasses.replace(
             layout,
-            kind="question-answering",
             text_column=config.text_column or "question",
             text_pair_column=config.text_pair_column or "context",
             label_column=config.label_column or "answers",
             metric="squad_f1",
-            answers=AnswerLayout(stride=128, max_answer_length=30, n_best=20, no_answer=False),
+            answers=AnswerLayout(
+                stride=TrainConfig.stride,
+                max_answer_length=TrainConfig.max_answer_length,
+                n_best=TrainConfig.n_best,
+                no_answer=False,
+            ),
         )
     if config.task is not None:
         row = GLUE[config.task]
@@ -234,13 +237,3 @@ def _validation_texts(config: ImportMasksConfig, layout: TaskLayout) -> Labelled
         text_pair_column=layout.text_pair_column if by_task else config.text_pair_column,
         label_column=config.label_column,
     )
-
-
-def _tokenise(data: LabelledText, layout: TaskLayout, tokenizer: Any) -> Examples:
-    flag = "--validation-file"
-    targets: list[int] | list[float]
-    if layout.labels:
-        targets = encode_labels(data, layout.labels, flag=flag)
-    else:
-        targets = numeric_labels(data, flag=flag)
-    return tokenise(data, targets, tokenizer, layout.max_length)

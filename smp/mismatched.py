@@ -5,10 +5,8 @@ from typing import Any
 import torch
 
 from pipeline.artifacts.classifier import TextClassifier
-from pipeline.data import encode_labels
-from smp.examples import tokenise
 from smp.scoring import evaluate
-from smp.task import Task
+from smp.task import Task, tokenise_data
 
 __all__ = ["evaluate_mismatched"]
 
@@ -28,7 +26,6 @@ def evaluate_mismatched(
     data = task.mismatched
     if data is None:
         return {}
-    targets = encode_labels(data, task.labels, flag="--task")
-    examples = tokenise(data, targets, tokenizer, max_length)
+    examples = tokenise_data(task, data, tokenizer, max_length, flag="--task")
     metrics = evaluate(classifier, examples, task, tokenizer.pad_token_id, device)
     return {f"{task.metric}_mismatched": metrics[task.metric]}

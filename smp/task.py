@@ -20,11 +20,15 @@ from smp.glue import GLUE, read_glue
 from smp.squad import read_squad
 from smp.tagging import tokenise_words
 
-__all__ = ["Task", "longest_text", "read_task", "task_layout", "tokenise_task"]
-
-# Tokens after which a text is cut if nothing is said; for question answering the paper's windows.
-_USUAL_LENGTH = 128
-_USUAL_WINDOW = 384
+__all__ = [
+    "Task",
+    "longest_text",
+    "read_task",
+    "task_layout",
+    "tokenise_data",
+    "tokenise_task",
+    "usual_length",
+]
 
 
 @dataclass(frozen=True)
@@ -138,8 +142,12 @@ def _answers(config: TrainConfig, data: Questions, validation: Questions) -> Ans
 
 def longest_text(config: TrainConfig, kind: TaskKind) -> int:
     """Tokens after which a text is cut, whatever the model takes."""
-    usual = _USUAL_WINDOW if kind == "question-answering" else _USUAL_LENGTH
-    return config.max_length or usual
+    return config.max_length or usual_length(kind)
+
+
+def usual_length(kind: TaskKind) -> int:
+    """The same if nothing is said: the paper's lengths of texts, and of windows."""
+    return 384 if kind == "question-answering" else 128
 
 
 def tokenise_task(task: Task, tokenizer: object, max_length: int) -> tuple[Examples, Examples]:
@@ -151,7 +159,7 @@ def tokenise_task(task: Task, tokenizer: object, max_length: int) -> tuple[Examp
     """
     examples = []
     for data, flag in ((task.train, "--train-file"), (task.validation, "--validation-file")):
-        tokenised = _tokenise(task, data, tokenizer, max_length, flag)
+        tokenised = tokenise_data(task, data, tokenizer, max_length, flag=flag)
         if tokenised.truncated and is_main_process():
             print(
                 f"note: {tokenised.truncated} of {len(data)} texts in {data.source} are longer "
@@ -162,9 +170,21 @@ def tokenise_task(task: Task, tokenizer: object, max_length: int) -> tuple[Examp
     return examples[0], examples[1]
 
 
-def _tokenise(
-    task: Task, data: TaskData, tokenizer: object, max_length: int, flag: str
+def tokenise_data(
+    task: Task, data: TaskData, tokenizer: object, max_length: int, *, flag: str
 ) -> Examples:
+    """Tokenise examples of a task.
+
+    Args:
+        task: the task.
+        data: some of its examples; windows of other ones than the training data can be scored.
+        tokenizer: a transformers tokenizer.
+        max_length: tokens after which a text is cut.
+        flag: the flag that named the data, for messages.
+
+    Raises:
+        DataError: see :func:`tokenise_task`.
+    """
     if isinstance(data, Questions):
         assert task.answers is not None
         stride, training = task.answers.stride, data is task.train

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from pipeline.artifacts.classifier import TextClassifier
 from pipeline.artifacts.files import sha256_file, staged_file
-from pipeline.artifacts.run import RunManifest, read_run
+from pipeline.artifacts.run import RunManifest, is_by_token, read_run
 from pipeline.artifacts.trained import load_run
 from pipeline.config import TrainConfig
 from pipeline.data import LabelledText
@@ -31,8 +31,6 @@ __all__ = ["Teacher", "learn_from", "open_teacher", "read_teacher"]
 
 _CACHE = "teacher-logits"
 _LOGITS = "logits"
-# One answer a text: the teacher may read the text with a tokenizer of its own.
-_WHOLE_TEXT = ("classification", "regression")
 
 
 @dataclass(frozen=True)
@@ -170,13 +168,14 @@ def read_teacher(directory: Path, student: Task) -> RunManifest:
 
 
 def _reads_texts(config: TrainConfig, task: Task) -> bool:
-    return config.teacher_logits == "cached" and task.kind in _WHOLE_TEXT
+    # One answer a text: the teacher may read the text with a tokenizer of its own.
+    return config.teacher_logits == "cached" and not is_by_token(task.kind)
 
 
 def _check_tokens(teacher: Teacher, tokenizer: Any, max_length: int) -> None:
     # What the student reads is given to the teacher as it is.
     where = f"--teacher {teacher.directory}"
-    whole_text = teacher.run.task.kind in _WHOLE_TEXT
+    whole_text = not is_by_token(teacher.run.task.kind)
     advice = "use --teacher-logits cached" if whole_text else "give one that was trained with it"
     same_inputs = tokenizer.model_input_names == teacher.tokenizer.model_input_names
     if tokenizer.get_vocab() != teacher.tokenizer.get_vocab() or not same_inputs:
@@ -222,7 +221,7 @@ def learn_from(
     if config.teacher_logits == "cached":
         examples: Any = trainer.train_dataset
         inputs = examples
-        if kind in _WHOLE_TEXT:
+        if not is_by_token(kind):
             assert isinstance(task.train, LabelledText)
             targets = examples.targets.tolist()
             inputs = tokenise(task.train, targets, teacher.tokenizer, max_length)
@@ -250,7 +249,7 @@ def _cached_logits(
             rows = torch.cat(_ask(teacher, examples, device))
             save_file({_LOGITS: rows}, str(staged))
     outputs = len(teacher.order)
-    whole_text = teacher.run.task.kind in _WHOLE_TEXT
+    whole_text = not is_by_token(teacher.run.task.kind)
     lengths = [1 if whole_text else len(row) for row in ids]
     try:
         rows = load_file(str(path))[_LOGITS]

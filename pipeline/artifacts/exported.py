@@ -35,7 +35,6 @@ __all__ = [
     "Verification",
     "VocabularyReport",
     "graph_outputs",
-    "is_by_token",
     "read_exported",
     "write_export_manifest",
 ]
@@ -50,11 +49,6 @@ TOKENIZER_FILE = "tokenizer.json"
 _INPUTS = {"input_ids", "attention_mask", "token_type_ids"}
 # Tokens, far beyond any model's: one text of the full length is made up to compare on.
 _LONGEST = 2**20
-
-
-def is_by_token(kind: TaskKind) -> bool:
-    """Whether a model of this kind gives logits of every token, not of the text."""
-    return kind in ("question-answering", "token-classification")
 
 
 def graph_outputs(kind: TaskKind) -> tuple[str, ...]:

@@ -36,6 +36,7 @@ __all__ = [
     "RunManifest",
     "TaskKind",
     "TaskLayout",
+    "is_by_token",
     "prunes",
     "read_run",
     "trains_weights",
@@ -53,6 +54,11 @@ Method = Literal["smp-s", "smp-l", "finetune", "magnitude", "movement", "soft-mo
 Pattern = Literal["unstructured", "2:4", "4:8", "block-4x1"]
 Pooling = Literal["first", "mean", "mask", "tokens"]
 TaskKind = Literal["classification", "regression", "question-answering", "token-classification"]
+
+
+def is_by_token(kind: TaskKind) -> bool:
+    """Whether a model of this kind gives logits of every token, not of the text."""
+    return kind in ("question-answering", "token-classification")
 
 
 def prunes(method: str) -> bool:

@@ -248,7 +248,6 @@ class TrainConfig:
         "device computes it natively.",
         group=_OPTIMISATION,
     )
-
     gradient_checkpointing: bool = option(
         False,
         help="Compute states a second time in the backward pass in place of keeping them: less "
