@@ -25,7 +25,7 @@ from pipeline.artifacts.run import (
 )
 from smp.architectures import PrunedMatrix
 
-__all__ = ["local_path_or_hub_id", "matrix_densities", "overall_density", "write_run"]
+__all__ = ["Masks", "local_path_or_hub_id", "matrix_densities", "overall_density", "write_run"]
 
 Masks = Mapping[str, NDArray[np.bool_]]
 

@@ -289,6 +289,7 @@ class TrainConfig:
         check_output_directory(self.output_dir)
         self._check_data()
         self._check_pruning()
+        self._check_distillation()
         if self.epochs is not None and self.steps is not None:
             raise ConfigurationError("--epochs and --steps exclude each other; give one of them")
         if len(set(self.label_words)) != len(self.label_words):
@@ -315,6 +316,15 @@ class TrainConfig:
                 raise ConfigurationError(
                     f"{flag_name(field)} has no effect with --method {self.method}, only with "
                     f"{', '.join(methods)}; leave it away"
+                )
+
+    def _check_distillation(self) -> None:
+        for field in dataclasses.fields(self):
+            of_teacher = field.name.startswith("teacher_")
+            if self.teacher is None and of_teacher and getattr(self, field.name) != field.default:
+                raise ConfigurationError(
+                    f"{flag_name(field)} has no effect without --teacher; give a run directory "
+                    "there, or leave it away"
                 )
 
     def _check_data(self) -> None:

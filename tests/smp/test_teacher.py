@@ -244,7 +244,7 @@ def test_a_teacher_with_another_tokenizer_reads_the_texts_itself(
 
 
 def test_live_logits_need_the_students_tokenizer(config, other_words):
-    live = dataclasses.replace(config, teacher_logits="on-the-fly")
+    live = dataclasses.replace(config, teacher=other_words, teacher_logits="on-the-fly")
     with pytest.raises(
         ConfigurationError, match="has another tokenizer than --model; use --teacher-logits cached"
     ):

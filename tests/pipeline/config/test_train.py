@@ -44,6 +44,7 @@ def config(**changes):
         ({"seed": 2**32}, "--seed must be at least 0 and at most"),
         ({"density_fraction": 1.1}, "--density-fraction must be at least 0 and at most 1"),
         ({"label_words": ("yes", "yes")}, "--label-words must differ"),
+        ({"teacher_weight": 0.7}, "--teacher-weight has no effect without --teacher"),
         ({"train_file": None}, "give --train-file and --validation-file, or --task"),
         ({"validation_file": None}, "give --train-file and --validation-file, or --task"),
         ({"task": "sst2"}, "--task and --train-file/--validation-file exclude each other"),
