@@ -328,3 +328,47 @@ def test_a_teacher_that_always_answers_is_refused_where_questions_may_have_no_an
     )
     with pytest.raises(ConfigurationError, match="all with an answer, this run's are some without"):
         train(config)
+
+
+@pytest.mark.parametrize(("kind", "method"), [("question", "soft-movement"), ("tagging", "smp-s")])
+def test_a_teacher_goes_with_patterns_starts_checkpointing_and_a_stop(
+    request, word_bert, tmp_path, monkeypatch, kind, method
+):
+    files = request.getfixturevalue({"question": "questions", "tagging": "tagged_words"}[kind])
+    config = TrainConfig(
+        model=str(word_bert),
+        output_dir=tmp_path / "run",
+        train_file=files[0],
+        validation_file=files[1],
+        method=method,
+        pattern="2:4",
+        density=0.3,
+        score_init="fisher",
+        gradient_checkpointing=True,
+        teacher=request.getfixturevalue(f"{kind}_run"),
+        steps=6,
+        batch_size=16,
+        max_length=32,
+        stride=8,
+        evaluations=3,
+        precision="fp32",
+        device="cpu",
+    )
+    whole = dataclasses.replace(config, output_dir=tmp_path / "whole")
+    train(whole)
+
+    def stop(self, logs, start_time=None):
+        if self.state.global_step > 3:
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(MaskTrainer, "log", stop)
+        with pytest.raises(KeyboardInterrupt):
+            train(config)
+    assert train(dataclasses.replace(config, resume=True)).training["resumed_from_step"] == 2
+    masks, expected = (
+        read_masks(run / "masks.safetensors") for run in (config.output_dir, whole.output_dir)
+    )
+    for name, mask in masks.items():
+        assert np.array_equal(mask, expected[name])
+        assert mask.reshape(-1, 4).sum(axis=1).max() <= 2
