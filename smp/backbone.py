@@ -18,6 +18,7 @@ from smp.examples import Examples, length_sorted_batches
 from smp.heads import (
     ANSWER_WORDS,
     LABEL_WORDS,
+    MaskedLM,
     class_means_head,
     label_word_head,
     least_squares_head,
@@ -158,36 +159,12 @@ def build_head(
     if task == "question-answering":
         labels = ("start", "end")
     outputs = len(labels) or 1
-    kind = config.head
-    if kind == "auto" and config.trains_weights:
-        kind = "linear"
-    language_model = None
-    if kind in ("auto", "label-words"):
-        language_model = masked_lm_head(
-            config.model, revision=config.revision, model_type=encoder.config.model_type
-        )
-        words = _label_words(config, task, labels)
-        if kind == "label-words" and language_model is None:
-            raise ConfigurationError(
-                "--head label-words: the checkpoint has no masked-language-model head; "
-                "use --head least-squares"
-            )
-        if kind == "label-words" and words is None:
-            raise ConfigurationError(
-                f"--head label-words: give --label-words, one for each of {', '.join(labels)}"
-            )
-        kind = "least-squares" if language_model is None or words is None else "label-words"
-    if config.label_words and kind != "label-words":
-        raise ConfigurationError(
-            f"--label-words: this run has a {kind} head, which takes no words; leave them away"
-        )
+    kind, language_model, words = _choose_kind(config, encoder.config.model_type, task, labels)
     pooling = choose_pooling(config, label_words=kind == "label-words", task=task)
     if pooling == "mask" and tokenizer.mask_token_id is None:
         raise ConfigurationError("--pooling mask: the tokenizer has no mask token; use first")
     hidden_size = int(encoder.config.hidden_size)
-    if kind == "label-words":
-        assert language_model is not None
-        assert words is not None
+    if language_model is not None:
         return label_word_head(
             language_model, tokenizer, words, pooling=pooling, hidden_size=hidden_size
         )
@@ -221,6 +198,38 @@ def build_head(
             features, examples.targets, classes=classes, pooling=pooling
         )
     return head, dataclasses.replace(layout, mask_token_id=mask_token_id)
+
+
+def _choose_kind(
+    config: TrainConfig, model_type: str, task: TaskKind, labels: tuple[str, ...]
+) -> tuple[str, MaskedLM | None, tuple[str, ...]]:
+    """The kind of head that was asked for, or that fits; for label words the model's and these."""
+    kind: str = config.head
+    if kind == "auto" and config.trains_weights:
+        kind = "linear"
+    language_model, words = None, None
+    if kind in ("auto", "label-words"):
+        language_model = masked_lm_head(
+            config.model, revision=config.revision, model_type=model_type
+        )
+        words = _label_words(config, task, labels)
+        if kind == "label-words" and language_model is None:
+            raise ConfigurationError(
+                "--head label-words: the checkpoint has no masked-language-model head; "
+                "use --head least-squares"
+            )
+        if kind == "label-words" and words is None:
+            raise ConfigurationError(
+                f"--head label-words: give --label-words, one for each of {', '.join(labels)}"
+            )
+        kind = "least-squares" if language_model is None or words is None else "label-words"
+    if kind == "label-words":
+        return kind, language_model, words or ()
+    if config.label_words:
+        raise ConfigurationError(
+            f"--label-words: this run has a {kind} head, which takes no words; leave them away"
+        )
+    return kind, None, ()
 
 
 def _check_class_means(examples: Examples, labels: tuple[str, ...]) -> None:

@@ -23,6 +23,7 @@ __all__ = [
     "ANSWER_WORDS",
     "LABEL_WORDS",
     "PENALTIES",
+    "MaskedLM",
     "affine_head",
     "class_means_head",
     "label_word_head",
