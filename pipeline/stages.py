@@ -97,7 +97,8 @@ def run_stage(name: str, config: Config) -> Result | None:
             except torch.OutOfMemoryError as error:
                 raise MachineError(
                     "the GPU has too little memory; lower --batch-size (and raise "
-                    "--gradient-accumulation-steps), lower --max-length, or use --device cpu"
+                    "--gradient-accumulation-steps) or --max-length, add --gradient-checkpointing, "
+                    "or use --device cpu"
                 ) from error
             except KeyboardInterrupt:
                 unfinished = unfinished_directory(config.output_dir)

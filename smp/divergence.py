@@ -90,6 +90,7 @@ class DivergenceWatch(TrainerCallback):
         scores: the trained scores, none for methods without.
         schedules: the run's density, None for methods that do not prune.
         regularised: whether the sigmoid of the scores is part of the method.
+        other_start: whether the scores could start from magnitude, and do not.
     """
 
     def __init__(
@@ -100,12 +101,14 @@ class DivergenceWatch(TrainerCallback):
         schedules: CubicSchedules | None,
         *,
         regularised: bool = True,
+        other_start: bool = False,
     ) -> None:
         self.metric = metric
         self.chance = chance
         self.scores = list(scores)
         self.schedules = schedules
         self.regularised = regularised
+        self.other_start = other_start
         self.given: set[str] = set()
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
@@ -161,7 +164,7 @@ class DivergenceWatch(TrainerCallback):
         best = max((value for value in earlier if value is not None), default=-math.inf)
         if best > self.chance.score:
             found = f"fell from {best:.3f} to {score:.3f}, which is chance"
-            advice = "the density or the scores moved too fast"
+            advice = "density, scores or weights moved too fast"
         elif metrics.get("eval_loss", -math.inf) >= 0.99 * self.chance.loss:
             found = f"is {score:.3f}, still chance"
             advice = "nothing has been learned"
@@ -170,7 +173,8 @@ class DivergenceWatch(TrainerCallback):
         self._warn(
             state,
             f"step {state.global_step}: validation {self.metric} {found}; {advice}: lower "
-            "--learning-rate, train longer, or start from --score-init magnitude",
+            "--learning-rate, or train longer"
+            f"{', or start from --score-init magnitude' if self.other_start else ''}",
             kind="chance",
         )
 

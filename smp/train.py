@@ -155,6 +155,7 @@ def _trainer(run: Prepared, directory: Path) -> MaskTrainer:
         [p for name, p in run.classifier.named_parameters() if name.endswith(".scores")],
         schedules,
         regularised=scored is not None and scored.method.regularised,
+        other_start=config.learns_scores and config.score_init != "magnitude",
     )
     trainer = MaskTrainer(
         run.classifier,

@@ -46,6 +46,7 @@ def test_one_command_trains_and_writes_the_table(monkeypatch, data, tiny_bert, c
     assert [row[:4] for row in rows[2:]] == [
         ["1", "finetune", "", ""],
         ["0.5", "smp-s", "magnitude", ""],
+        ["0.5", "smp-s", "fisher", ""],
         ["0.5", "smp-s", "magnitude", "finetune"],
     ]
     # What is there is used again, but only if it was made in the same way.

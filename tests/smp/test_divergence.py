@@ -99,6 +99,12 @@ def test_saturated_scores_are_warned_of_once(capsys):
     assert judged(watch, state_at(20), 0.9, 0.1, capsys) == ""
 
 
+@pytest.mark.parametrize("other", [True, False])
+def test_the_magnitude_start_is_advised_to_those_that_have_another(capsys, other):
+    watch = DivergenceWatch("accuracy", CHANCE, (), None, other_start=other)
+    assert ("--score-init magnitude" in judged(watch, state_at(90), 0.5, 0.7, capsys)) == other
+
+
 def test_scores_that_pass_no_sigmoid_may_be_as_large_as_they_like(capsys):
     scores = [torch.full((2, 2), 9.0)]
     watch = DivergenceWatch("accuracy", CHANCE, scores, None, regularised=False)
