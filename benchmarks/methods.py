@@ -22,10 +22,10 @@ from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
+from benchmarks.earlier_runs import check_same
 from benchmarks.entry import run
 from benchmarks.methods_data import TASKS, Cell, prepare
 from benchmarks.methods_table import write_table
-from pipeline.artifacts.run import read_run
 from pipeline.config import TrainConfig
 from pipeline.errors import ConfigurationError
 
@@ -125,19 +125,6 @@ def settings_of(
     if cell.distilled:
         settings["teacher"] = root / Cell(cell.task, "finetune", 1.0, False, cell.seed).name
     return settings
-
-
-def check_same(directory: Path, settings: dict[str, Any]) -> None:
-    """A run of an earlier measurement counts only if it was made in the same way."""
-    found = read_run(directory).settings
-    for key, value in settings.items():
-        if key == "output_dir":
-            continue
-        expected = str(value) if isinstance(value, Path) else value
-        if found.get(key) != expected:
-            raise ConfigurationError(
-                f"{directory} has {key} {found.get(key)}, not {expected}; use another --work-dir"
-            )
 
 
 def parse_arguments() -> argparse.Namespace:

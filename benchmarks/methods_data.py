@@ -1,4 +1,4 @@
-"""The two data sets of the methods' comparison, and the runs on them."""
+"""Two data sets as they were published, and the runs of the methods' comparison on them."""
 
 import csv
 from collections.abc import Iterable, Sequence
@@ -83,7 +83,7 @@ def prepare(task: str, source: Path, target: Path) -> tuple[Path, Path]:
     for name in (data.train, data.validation):
         path = source / name
         if not path.is_file():
-            raise DataError(f"--{task} {source}: has no {name}")
+            raise DataError(f"{source}: has no {name}")
         # Quotes mean nothing in these files.
         with path.open(encoding="utf-8-sig", newline="\n") as file:
             lines = [line.rstrip("\r\n") for line in file][int(data.header) :]

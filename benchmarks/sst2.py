@@ -12,11 +12,13 @@ set. A run directory that is there already is used again, so a stopped measureme
 """
 
 import argparse
-import csv
 import json
 import sys
 from pathlib import Path
 
+from benchmarks.earlier_runs import check_same
+from benchmarks.entry import run
+from benchmarks.methods_data import prepare
 from pipeline.artifacts.run import read_run
 from pipeline.config import BenchConfig, ExportConfig, TrainConfig
 from pipeline.stages import run_stage
@@ -25,32 +27,36 @@ from smp.unfinished import unfinished_directory
 DENSITIES = (0.5, 0.1, 0.03)
 
 
-def main() -> None:
-    arguments = parse_arguments()
-    data = {name: with_header(arguments, name) for name in ("train", "dev")}
+def main() -> int:
+    return run(measure, parse_arguments)
+
+
+def measure(arguments: argparse.Namespace) -> None:
+    train_file, validation_file = prepare("sst2", arguments.data, arguments.work_dir)
     models = []
     for name, settings in configurations(arguments).items():
-        run = arguments.work_dir / f"{name}-run"
-        if not run.exists():
+        directory = arguments.work_dir / f"{name}-run"
+        if not directory.exists():
             config = TrainConfig(
                 model=arguments.model,
-                output_dir=run,
-                train_file=data["train"],
-                validation_file=data["dev"],
+                output_dir=directory,
+                train_file=train_file,
+                validation_file=validation_file,
                 seed=arguments.seed,
-                resume=unfinished_directory(run).exists(),
+                resume=unfinished_directory(directory).exists(),
                 **settings,
             )
             show("train", config)
-        check_same(arguments, run, settings)
+        same = {"seed": arguments.seed, "model": arguments.model}
+        check_same(directory, {**settings, **same})
         form = "dense" if name == "finetune" else "packed"
         exported = arguments.work_dir / f"{name}-{form}"
         if not exported.exists():
-            show("export", ExportConfig(run=run, output_dir=exported, format=form))
+            show("export", ExportConfig(run=directory, output_dir=exported, format=form))
         models.append(exported)
     bench = BenchConfig(
         models=tuple(models),
-        validation_file=data["dev"],
+        validation_file=validation_file,
         output=arguments.work_dir / "bench.json",
         batch_sizes=(1,),
         sequence_lengths=(32,),
@@ -64,15 +70,6 @@ def show(name: str, config: TrainConfig | ExportConfig | BenchConfig) -> None:
     result = run_stage(name, config)
     assert result is not None
     result.show()
-
-
-def check_same(arguments: argparse.Namespace, run: Path, settings: dict[str, object]) -> None:
-    """A run directory of an earlier measurement counts only if it was made in the same way."""
-    manifest = read_run(run)
-    found = {**manifest.settings, "lambda_": manifest.settings["lambda"]}
-    for key, value in {**settings, "seed": arguments.seed, "model": arguments.model}.items():
-        if found[key] != value:
-            sys.exit(f"error: {run} has {key} {found[key]}, not {value}; use another --work-dir")
 
 
 def parse_arguments() -> argparse.Namespace:
@@ -95,17 +92,6 @@ def configurations(arguments: argparse.Namespace) -> dict[str, dict[str, object]
         for density in DENSITIES
     }
     return {"finetune": {"method": "finetune"}, **pruned}
-
-
-def with_header(arguments: argparse.Namespace, name: str) -> Path:
-    target: Path = arguments.work_dir / f"{name}.csv"
-    target.parent.mkdir(parents=True, exist_ok=True)
-    lines = (arguments.data / f"{name}.tsv").read_text(encoding="utf-8").splitlines()
-    with target.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file)
-        writer.writerow(["text", "label"])
-        writer.writerows(line.rsplit("\t", 1) for line in lines)
-    return target
 
 
 def write_table(arguments: argparse.Namespace, models: list[Path], bench: Path) -> None:
@@ -149,4 +135,4 @@ SETTINGS = (
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())
