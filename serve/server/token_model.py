@@ -6,7 +6,7 @@ For texts they answer with spans of them, for rows of tokens with the logits of 
 import dataclasses
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import groupby
 from typing import Any, NamedTuple
 
@@ -100,7 +100,8 @@ class _TokenModel(TextModel):
     def answer(self, request: InferRequest, logits: Any) -> InferResponse:
         """The answer to a request, of what :meth:`run` gave for its rows."""
         if "input_ids" in request.inputs:
-            tensors, names = self._padded(logits), self._logits
+            length = request.inputs["input_ids"].shape[1]
+            tensors, names = self._padded(logits, length), self._logits
         else:
             tensors, names = self.say(request, logits), self._texts
         outputs = tuple(tensors[name] for name in request.outputs or names)
@@ -110,10 +111,9 @@ class _TokenModel(TextModel):
         """The outputs for a request of texts, by name."""
         raise NotImplementedError
 
-    def _padded(self, results: Sequence[TokenLogits]) -> dict[str, Tensor]:
-        """The outputs for rows of tokens: logits, 0 behind the end of each row."""
-        longest = max(len(result.logits) for result in results)
-        values = np.zeros((len(results), longest, self.session.outputs), np.float32)
+    def _padded(self, results: Sequence[TokenLogits], length: int) -> dict[str, Tensor]:
+        """The outputs for rows of so many tokens: logits, 0 behind the end of each row."""
+        values = np.zeros((len(results), length, self.session.outputs), np.float32)
         for row, result in enumerate(results):
             values[row, : len(result.logits)] = result.logits
         parts = [values] if len(self._logits) == 1 else np.moveaxis(values, -1, 0)
@@ -139,8 +139,12 @@ class AnswerModel(_TokenModel):
         self._layout = self.manifest.task.answers
         self._tokenizer = session.uncut_tokenizer()
 
-    def tokenise(self, texts: Texts) -> Sequence[Row]:
-        """The windows of all contexts, each with its question."""
+    def tokenise(self, texts: Texts) -> Iterator[Row]:
+        """The windows of all contexts, each with its question.
+
+        One by one: a question that leaves little room makes of a long context so many that all
+        together would fill the memory.
+        """
         assert texts.pairs is not None
         windows = encode_windows(
             self._tokenizer,
@@ -150,10 +154,8 @@ class AnswerModel(_TokenModel):
             stride=self._layout.stride,
         )
         try:
-            return [
-                dataclasses.replace(window, question=window.question + texts.first)
-                for window in windows
-            ]
+            for window in windows:
+                yield dataclasses.replace(window, question=window.question + texts.first)
         except DataError as error:
             raise InvalidRequest(
                 f"a question leaves no room for its context among the {self.session.max_length} "
@@ -189,7 +191,7 @@ class TagModel(_TokenModel):
 
     text_outputs = (TensorMetadata("entities", "BYTES", (-1,)),)
 
-    def tokenise(self, texts: Texts) -> Sequence[Row]:
+    def tokenise(self, texts: Texts) -> Iterable[Row]:
         """Tokens of each text, with where they stand."""
         return self.session.encode(texts.texts, offsets=True)
 
