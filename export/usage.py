@@ -85,7 +85,8 @@ def usage(manifest: ExportManifest) -> str:
         parts["example"] = '("A text.", "Its partner.")'
     if task.answers is not None:
         parts["example"] = '("Who wrote it?", "Ada wrote it in 1843.")'
-        parts["truncation"] += f', stride={task.answers.stride}, strategy="only_second"'
+        # Of a long context the first window; a stride that leaves no room for it is an error there.
+        parts["truncation"] += ', strategy="only_second"'
         parts["names"], parts["printed"] = ", ".join(outputs), _ANSWER
     elif task.kind == "token-classification":
         parts["example"], parts["in_words"] = '["Some", "words"]', ", is_pretokenized=True"
