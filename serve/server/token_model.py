@@ -7,7 +7,7 @@ import dataclasses
 import json
 import re
 from collections.abc import Iterable, Iterator, Sequence
-from itertools import groupby
+from itertools import groupby, takewhile
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -207,9 +207,13 @@ class TagModel(_TokenModel):
     def _entities(self, text: str, result: TokenLogits) -> list[dict[str, str | int]]:
         """Type, text, first character and the character after the last of each entity."""
         labels = self.manifest.task.labels
-        words = np.array([match.span() for match in _WORD.finditer(text)]).reshape(-1, 2)
         assert isinstance(result.row, Encoding)
-        first = first_tokens(result.row.offsets, words, text)
+        offsets = result.row.offsets
+        # Of a text that was cut, no words beyond: there may be a hundred times as many.
+        read = max(end for _, end in offsets)
+        matches = takewhile(lambda match: match.start() < read, _WORD.finditer(text))
+        words = np.array([match.span() for match in matches], dtype=np.int64).reshape(-1, 2)
+        first = first_tokens(offsets, words, text)
         best = result.logits.argmax(axis=-1)
         tags = [labels[best[at]] if at >= 0 else "O" for at in first]
         # Without a prefix such as B-, every word has a label of its own.

@@ -2,6 +2,8 @@
 
 import json
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from pipeline.errors import DataError
@@ -64,3 +66,12 @@ def test_a_kind_that_the_file_does_not_have_is_refused(tmp_path):
         read_task_file(path, flag="--train-file", kind="question-answering")
     with pytest.raises(DataError, match="expected one of tokens, words"):
         read_task_file(path, flag="--train-file", kind="token-classification")
+
+
+def test_lists_of_64_bit_offsets_are_lists(tmp_path):
+    # As Polars writes them.
+    table = pa.table({"tokens": [["a", "b"]], "tags": [["O", "X"]]})
+    lists = pa.schema([(name, pa.large_list(pa.string())) for name in table.column_names])
+    pq.write_table(table.cast(lists), tmp_path / "a.parquet")
+    data = read_task_file(tmp_path / "a.parquet", flag="--train-file")
+    assert kind_of(data) == "token-classification"

@@ -103,6 +103,12 @@ def test_entities_are_words_of_the_text_as_it_is(tagging: TextModel):
     ]
 
 
+def test_a_text_that_is_cut_has_entities_up_to_there(tagging: TextModel):
+    found = ask(tagging, texts("text", "good " * 30 + "film " * 100 + "bad"))
+    (entity,) = json.loads(found["entities"][0])
+    assert (entity["start"], entity["end"]) == (0, 5 * 30 - 1)
+
+
 @pytest.mark.parametrize("kind", ["question-answering", "token-classification"])
 def test_rows_of_tokens_get_the_logits_of_each_token(
     kind: TaskKind, answering: TextModel, tagging: TextModel
