@@ -167,7 +167,7 @@ def _labels(rows: Any, column: str, where: str) -> list[str | int | float]:
     return list(values)
 
 
-def class_name(label: Any, names: Sequence[str], place: str) -> str:
+def class_name(label: int, names: Sequence[str], place: str) -> str:
     """The name of a class that a file numbers.
 
     Args:

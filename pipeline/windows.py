@@ -78,7 +78,9 @@ def encode_windows(
         stripped = (question.strip() for question in questions[start:stop])
         pairs = list(zip(stripped, contexts[start:stop], strict=True))
         encodings = tokenizer.encode_batch(pairs)
-        for number, (encoding, (_, context)) in enumerate(zip(encodings, pairs, strict=True), start):
+        for number, (encoding, (_, context)) in enumerate(
+            zip(encodings, pairs, strict=True), start
+        ):
             place = f"{where}: example {number + 1}" if where else "the question"
             yield from _windows_of(
                 encoding, context, number, max_length=max_length, stride=stride, place=place

@@ -135,9 +135,7 @@ class Service:
         """Say not ready from now on, so that a load balancer sends no more."""
         self._stopping = True
 
-    async def _tokenise(
-        self, model: TextModel, content: Texts | list[TokenRow]
-    ) -> Sequence[Row]:
+    async def _tokenise(self, model: TextModel, content: Texts | list[TokenRow]) -> Sequence[Row]:
         if not isinstance(content, Texts):
             return content
         most = self.config.max_queue

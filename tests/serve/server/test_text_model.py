@@ -13,7 +13,7 @@ from serve.server.errors import InferenceFailed, InvalidRequest, TooLarge
 from serve.server.protocol import InferRequest, Tensor
 from serve.server.text_model import TextModel, Texts
 from serve.session import TokenRow, open_session
-from tests.conftest import VOCABULARY
+from tests.made_up_models import VOCABULARY
 
 MakeModel = Callable[..., Path]
 

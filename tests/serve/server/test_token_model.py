@@ -16,7 +16,7 @@ from serve.server.protocol import InferRequest, InferResponse, Tensor
 from serve.server.text_model import TextModel, Texts
 from serve.server.token_model import AnswerModel, TagModel, open_model
 from serve.session import open_session
-from tests.conftest import VOCABULARY
+from tests.made_up_models import VOCABULARY
 from tests.serve.server.fake_model import batcher
 
 OpenModel = Callable[..., TextModel]
