@@ -119,7 +119,7 @@ def tagged_words_of_rows(
 def _tag(label: Any, names: Sequence[str] | None, place: str) -> str:
     if label is None or not isinstance(label, str | int | float) or label == "":
         raise DataError(f"{place}: has the label {label!r}; labels are strings or integers")
-    return label_name(label) if names is None else class_name(label, names, place)
+    return label_name(label) if names is None else class_name(int(label), names, place)
 
 
 def _read_conll(path: Path, where: str) -> TaggedWords:
