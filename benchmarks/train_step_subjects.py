@@ -15,7 +15,9 @@ from pipeline.config import TrainConfig
 from smp.architectures import pruned_matrices
 from smp.heads import linear_head
 from smp.masking import score_based_counts
+from smp.methods import pruning_method
 from smp.schedules import CubicSchedules
+from smp.score_starts import initial_scores
 from smp.scores import ScoredMatrices
 from smp.trainer import MaskTrainer
 
@@ -164,14 +166,11 @@ def _trainer(config: TrainConfig, setting: Setting) -> MaskTrainer:
     scored = schedules = None
     if config.prunes:
         assert config.density is not None
-        scored = ScoredMatrices(
-            matrices,
-            method="smp-s",
-            score_init="magnitude",
-            score_init_scale=config.score_init_scale,
-            temperature=config.score_temperature,
-            redistribute=True,
-        )
+        starts = [
+            initial_scores(matrix.module.weight, config.score_init, config.score_init_scale)
+            for matrix in matrices
+        ]
+        scored = ScoredMatrices(matrices, pruning_method(config), starts)
         schedules = CubicSchedules.of_run(
             density=config.density,
             lambda_=config.lambda_,
@@ -190,7 +189,7 @@ def _trainer(config: TrainConfig, setting: Setting) -> MaskTrainer:
         report_to="none",
     )
     classifier = TextClassifier(encoder, head, layout)
-    return MaskTrainer(classifier, scored, schedules, regression=False, args=arguments)
+    return MaskTrainer(classifier, scored, schedules, kind="classification", args=arguments)
 
 
 def _encoder(setting: Setting) -> PreTrainedModel:

@@ -11,6 +11,8 @@ from pipeline.config import TrainConfig
 from pipeline.errors import ConfigurationError
 from smp.architectures import pruned_matrices
 from smp.gradient_checkpointing import enable_gradient_checkpointing
+from smp.methods import PruningMethod, ScoreBased
+from smp.score_starts import initial_scores
 from smp.scores import ScoredMatrices
 from smp.train import train
 
@@ -21,14 +23,8 @@ def gradients(model, *, checkpointing):
     if checkpointing:
         enable_gradient_checkpointing(encoder)
     matrices = pruned_matrices(encoder, "bert")
-    scored = ScoredMatrices(
-        matrices,
-        method="smp-s",
-        score_init="magnitude",
-        score_init_scale=0.5,
-        temperature=1.0,
-        redistribute=True,
-    )
+    starts = [initial_scores(matrix.module.weight, "magnitude", 0.5) for matrix in matrices]
+    scored = ScoredMatrices(matrices, PruningMethod(ScoreBased()), starts)
     scored.update_masks(0.5)
     calls = []
     matrices[-1].module.register_forward_hook(lambda *_: calls.append(None))
