@@ -210,7 +210,7 @@ class TagModel(_TokenModel):
         assert isinstance(result.row, Encoding)
         offsets = result.row.offsets
         # Of a text that was cut, no words beyond: there may be a hundred times as many.
-        read = max(end for _, end in offsets)
+        read = max((end for _, end in offsets), default=0)
         matches = takewhile(lambda match: match.start() < read, _WORD.finditer(text))
         words = np.array([match.span() for match in matches], dtype=np.int64).reshape(-1, 2)
         first = first_tokens(offsets, words, text)
