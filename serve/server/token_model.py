@@ -18,7 +18,7 @@ from pipeline.answers import find_answer
 from pipeline.artifacts.exported import graph_outputs
 from pipeline.entities import entities_of, has_entities
 from pipeline.errors import DataError
-from pipeline.windows import Window, encode_windows
+from pipeline.windows import Window
 from pipeline.word_tokens import first_tokens
 from serve.server.errors import InvalidRequest
 from serve.server.protocol import InferRequest, InferResponse, Tensor, TensorMetadata
@@ -137,7 +137,6 @@ class AnswerModel(_TokenModel):
         super().__init__(name, session)
         assert self.manifest.task.answers is not None
         self._layout = self.manifest.task.answers
-        self._tokenizer = session.uncut_tokenizer()
 
     def tokenise(self, texts: Texts) -> Iterator[Row]:
         """The windows of all contexts, each with its question.
@@ -146,15 +145,8 @@ class AnswerModel(_TokenModel):
         together would fill the memory.
         """
         assert texts.pairs is not None
-        windows = encode_windows(
-            self._tokenizer,
-            texts.texts,
-            texts.pairs,
-            max_length=self.session.max_length,
-            stride=self._layout.stride,
-        )
         try:
-            for window in windows:
+            for window in self.session.windows(texts.texts, texts.pairs):
                 yield dataclasses.replace(window, question=window.question + texts.first)
         except DataError as error:
             raise InvalidRequest(
