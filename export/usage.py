@@ -18,7 +18,7 @@ tokenizer.enable_truncation({truncation})
 tokenizer.enable_padding(pad_id={pad_token_id})
 {session}
 
-encodings = tokenizer.encode_batch([{example}]{in_words})
+encodings = tokenizer.encode_batch([{example}])
 fields = {{"input_ids": "ids", "attention_mask": "attention_mask", "token_type_ids": "type_ids"}}
 inputs = {{
     entry.name: np.array([getattr(encoding, fields[entry.name]) for encoding in encodings])
@@ -76,7 +76,6 @@ def usage(manifest: ExportManifest) -> str:
     outputs = list(graph_outputs(task.kind))
     parts = {
         "example": '"A text."',
-        "in_words": "",
         "truncation": str(task.max_length),
         "names": "(logits,)",
         "printed": "print(logits)",
@@ -85,10 +84,12 @@ def usage(manifest: ExportManifest) -> str:
         parts["example"] = '("A text.", "Its partner.")'
     if task.answers is not None:
         parts["example"] = '("Who wrote it?", "Ada wrote it in 1843.")'
-        parts["truncation"] += f', stride={task.answers.stride}, strategy="only_second"'
+        # Of a long context the first window; a stride that leaves no room for it is an error there.
+        parts["truncation"] += ', strategy="only_second"'
         parts["names"], parts["printed"] = ", ".join(outputs), _ANSWER
     elif task.kind == "token-classification":
-        parts["example"], parts["in_words"] = '["Some", "words"]', ", is_pretokenized=True"
+        # One text, as in training: as a list, words would lose the space that some tokenizers need.
+        parts["example"] = '"Some words , parted by spaces ."'
         parts["printed"] = _LABELS.format(labels=list(task.labels))
     engine = manifest.format == "engine"
     code = _USAGE.format(

@@ -13,6 +13,7 @@ from pipeline.rows import choose_column, load_rows
 
 __all__ = [
     "LabelledText",
+    "class_name",
     "encode_labels",
     "infer_labels",
     "infer_task_kind",
@@ -159,8 +160,30 @@ def _labels(rows: Any, column: str, where: str) -> list[str | int | float]:
                 "labels are strings or numbers"
             )
     if names is not None:
-        return [names[value] for value in values]
+        return [
+            class_name(value, names, f"{where}: example {index}")
+            for index, value in enumerate(values, 1)
+        ]
     return list(values)
+
+
+def class_name(label: int, names: Sequence[str], place: str) -> str:
+    """The name of a class that a file numbers.
+
+    Args:
+        label: the number, from 0.
+        names: the names that the file gives.
+        place: the file and the example, for messages.
+
+    Raises:
+        DataError: there is no such class; -1 is what data sets without labels have.
+    """
+    if label not in range(len(names)):
+        raise DataError(
+            f"{place}: has the label {label!r}, the file names {len(names)} from 0; label or drop "
+            "the row"
+        )
+    return names[label]
 
 
 def infer_task_kind(labels: Sequence[str | int | float]) -> Literal["classification", "regression"]:

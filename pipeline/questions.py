@@ -24,7 +24,8 @@ __all__ = [
 ]
 
 QUESTION_COLUMN, CONTEXT_COLUMN, ANSWERS_COLUMN = "question", "context", "answers"
-_SQUAD_JSON = re.compile(rb'\s*\{\s*("version"\s*:\s*"[^"]*"\s*,\s*)?"data"\s*:\s*\[')
+# What stands before the data: a version, and whatever else is a string or a number.
+_SQUAD_JSON = re.compile(rb'\s*\{\s*("[^"]*"\s*:\s*("[^"]*"|[-+.0-9eE]+)\s*,\s*)*"data"\s*:\s*\[')
 _BEGINNING_BYTES = 4096
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from pipeline.data import label_name
+from pipeline.data import class_name, label_name
 from pipeline.errors import DataError
 from pipeline.rows import check_file, choose_column, load_rows
 
@@ -119,7 +119,7 @@ def tagged_words_of_rows(
 def _tag(label: Any, names: Sequence[str] | None, place: str) -> str:
     if label is None or not isinstance(label, str | int | float) or label == "":
         raise DataError(f"{place}: has the label {label!r}; labels are strings or integers")
-    return label_name(label) if names is None else names[int(label)]
+    return label_name(label) if names is None else class_name(int(label), names, place)
 
 
 def _read_conll(path: Path, where: str) -> TaggedWords:

@@ -80,12 +80,12 @@ def kind_of(data: TaskData) -> TaskKind:
 
 
 def _kind_of_rows(rows: Any, label_column: str | None) -> TaskKind:
-    from datasets import List
+    from datasets import LargeList, List
 
     names = (label_column,) if label_column else (ANSWERS_COLUMN, *TAG_COLUMNS)
     for name in names:
         feature = rows.features.get(name)
-        if isinstance(feature, List):
+        if isinstance(feature, List | LargeList):
             objects = isinstance(feature.feature, dict)
             return "question-answering" if objects else "token-classification"
         if isinstance(feature, dict):

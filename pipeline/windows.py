@@ -12,11 +12,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.errors import DataError
+from pipeline.word_tokens import skip_spaces
 
 if TYPE_CHECKING:
     from tokenizers import Encoding, Tokenizer
 
-__all__ = ["Window", "encode_windows", "span_tokens", "windows_of"]
+__all__ = ["Window", "encode_windows", "span_tokens"]
 
 _ENCODE_BATCH = 256
 
@@ -31,7 +32,7 @@ class Window:
         type_ids: 0 or 1 a token.
         context_start: position of the first token of the context among them.
         offsets: int32 [context tokens, 2]: start and end of each token of the context, in
-            characters of the whole context.
+            characters of the whole context, without spaces before it.
     """
 
     question: int
@@ -76,20 +77,30 @@ def encode_windows(
         stop = start + _ENCODE_BATCH
         stripped = (question.strip() for question in questions[start:stop])
         pairs = list(zip(stripped, contexts[start:stop], strict=True))
-        for number, encoding in enumerate(tokenizer.encode_batch(pairs), start):
+        encodings = tokenizer.encode_batch(pairs)
+        for number, (encoding, (_, context)) in enumerate(
+            zip(encodings, pairs, strict=True), start
+        ):
             place = f"{where}: example {number + 1}" if where else "the question"
-            yield from windows_of(
-                encoding, number, max_length=max_length, stride=stride, place=place
+            yield from _windows_of(
+                encoding, context, number, max_length=max_length, stride=stride, place=place
             )
 
 
-def windows_of(
-    encoding: "Encoding", question: int, *, max_length: int, stride: int, place: str
+def _windows_of(
+    encoding: "Encoding",
+    context: str,
+    question: int,
+    *,
+    max_length: int,
+    stride: int,
+    place: str,
 ) -> Iterator[Window]:
     """The windows of one encoded pair of question and context, at least one.
 
     Args:
         encoding: what ``tokenizer.encode(question, context)`` gives, not truncated.
+        context: the context.
         question: the position of the question, from 0.
         max_length: tokens of the longest window, special tokens included.
         stride: see :func:`encode_windows`.
@@ -110,7 +121,10 @@ def windows_of(
             f"for the context in windows of {max_length}; raise --max-length or shorten it"
         )
     ids, type_ids = encoding.ids, encoding.type_ids
-    offsets = np.array(encoding.offsets[first:last], dtype=np.int32)
+    spans = encoding.offsets[first:last]
+    offsets = np.array(
+        [(skip_spaces(context, start, end), end) for start, end in spans], dtype=np.int32
+    )
     step = room - min(stride, room // 2)
     for start in range(first, last, step):
         stop = min(start + room, last)

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["first_tokens", "join_words"]
+__all__ = ["first_tokens", "join_words", "skip_spaces"]
 
 
 def join_words(words: Sequence[str]) -> tuple[str, NDArray[np.int64]]:
@@ -17,6 +17,16 @@ def join_words(words: Sequence[str]) -> tuple[str, NDArray[np.int64]]:
     lengths = np.array([len(word) for word in words], dtype=np.int64)
     ends = np.cumsum(lengths + 1) - 1
     return " ".join(words), np.stack([ends - lengths, ends], axis=1)
+
+
+def skip_spaces(text: str, start: int, end: int) -> int:
+    """Where a token from ``start`` to ``end`` of a text begins, spaces before its word left out.
+
+    Some tokenizers count the space before a word as part of its first token.
+    """
+    while start < end and text[start].isspace():
+        start += 1
+    return start
 
 
 def first_tokens(
@@ -34,12 +44,10 @@ def first_tokens(
     if not len(spans):
         return first
     for position, (start, end) in enumerate(offsets):
-        # Some tokenizers count the space before a word as part of its first token.
-        while start < end and text[start].isspace():
-            start += 1
-        if start == end:
+        begin = skip_spaces(text, start, end)
+        if begin == end:
             continue
-        word = int(np.searchsorted(spans[:, 0], start, side="right")) - 1
-        if word >= 0 and start < spans[word, 1] and first[word] < 0:
+        word = int(np.searchsorted(spans[:, 0], begin, side="right")) - 1
+        if word >= 0 and begin < spans[word, 1] and first[word] < 0:
             first[word] = position
     return first

@@ -10,7 +10,7 @@ from pipeline.answers import find_answers
 from pipeline.artifacts.benchmark import Predictions
 from pipeline.questions import Questions
 from pipeline.tagged_words import TaggedWords
-from pipeline.windows import Window, encode_windows
+from pipeline.windows import Window
 from pipeline.word_tokens import first_tokens, join_words
 from serve.predict import BATCH_SIZE, check_finite
 from serve.subjects import Subject
@@ -36,16 +36,7 @@ def predict_answers(
     session = subject.session
     layout = None if session.task is None else session.task.answers
     assert layout is not None
-    windows = list(
-        encode_windows(
-            session.uncut_tokenizer(),
-            data.texts,
-            data.pairs,
-            max_length=session.max_length,
-            stride=layout.stride,
-            where=f"{flag} {data.source}",
-        )
-    )
+    windows = list(session.windows(data.texts, data.pairs, where=f"{flag} {data.source}"))
     examples = np.array([window.question for window in windows])
     logits = _token_logits(subject, windows, examples, advance)
     found = find_answers(windows, logits, layout, questions=len(data))

@@ -2,7 +2,8 @@
 
 import importlib.metadata
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from functools import cached_property
 from pathlib import Path
 from types import ModuleType
 from typing import Any, NamedTuple, TypeAlias
@@ -13,37 +14,22 @@ from tokenizers import Encoding, Tokenizer
 
 from pipeline import native
 from pipeline.artifacts.exported import ExportManifest
-from pipeline.artifacts.files import sha256_file
 from pipeline.artifacts.run import is_by_token
 from pipeline.errors import ArtifactError, ConfigurationError, MachineError, first_line
 from pipeline.machine import usable_cores
-from pipeline.windows import Window
+from pipeline.windows import Window, encode_windows
 from serve.graph_ports import ENCODING_FIELDS, GraphPorts, read_ports
+from serve.held_tokenizer import HeldTokenizer, hold_tokenizer, uncut, usable
 from serve.layout import ModelLayout, ModelTask, exported_layout
 from serve.providers import CPU, check_used, resolve_provider, select_provider
 from serve.shared_runtime import SharedRuntime
 from serve.shared_weights import SharedWeights
-from serve.weak_cache import Held, WeakCache
+from serve.weak_cache import Held
 
 __all__ = ["Row", "Session", "TokenRow", "import_onnxruntime", "open_session"]
 
 # Of two lengths, to see what comes out.
 _PROBE_TEXTS = ("A text.", "A longer text, of some more words.")
-
-
-class HeldTokenizer(NamedTuple):
-    """A tokenizer that cuts texts and does not pad them.
-
-    Attributes:
-        tokenizer: the tokenizer.
-        pad_token_id: what fills up a row of ``input_ids``.
-    """
-
-    tokenizer: Tokenizer
-    pad_token_id: int
-
-
-_tokenizers: WeakCache[HeldTokenizer] = WeakCache()
 
 
 class TokenRow(NamedTuple):
@@ -155,24 +141,40 @@ class Session:
             ArtifactError: tokenizer.json is damaged so that it fails on these texts.
         """
         inputs = list(texts) if pairs is None else list(zip(texts, pairs, strict=True))
-        try:
+        with usable(self.layout.tokenizer):
             # "fast" leaves out offsets.
             if offsets:
                 return list(self._tokenizer.encode_batch(inputs))
             return list(self._tokenizer.encode_batch_fast(inputs))
-        except BaseException as error:
-            if not _is_panic(error):
-                raise
-            raise ArtifactError(
-                f"{self.layout.tokenizer} is corrupt: tokenizers cannot use it on a text "
-                f"({first_line(error)}); copy the directory again"
-            ) from error
 
-    def uncut_tokenizer(self) -> Tokenizer:
-        """A copy of the model's tokenizer that neither cuts nor pads."""
-        tokenizer = Tokenizer.from_str(self._tokenizer.to_str())
-        tokenizer.no_truncation()
-        return tokenizer
+    def windows(
+        self, questions: Sequence[str], contexts: Sequence[str], *, where: str = ""
+    ) -> Iterator[Window]:
+        """The windows of questions on contexts, one by one, for a model that answers such.
+
+        Args:
+            questions: the questions.
+            contexts: the context of each.
+            where: the flag and the file, for messages.
+
+        Raises:
+            ArtifactError: tokenizer.json is damaged so that it fails on these texts.
+            DataError: a question leaves no room for its context, or that has no tokens.
+        """
+        assert self.task is not None and self.task.answers is not None
+        with usable(self.layout.tokenizer):
+            yield from encode_windows(
+                self._uncut_tokenizer,
+                questions,
+                contexts,
+                max_length=self.max_length,
+                stride=self.task.answers.stride,
+                where=where,
+            )
+
+    @cached_property
+    def _uncut_tokenizer(self) -> Tokenizer:
+        return uncut(self._tokenizer)
 
     def collate(self, rows: Sequence[Row]) -> dict[str, NDArray[np.int64]]:
         """Pad rows to the longest of them: input name -> int64 [batch, sequence]."""
@@ -286,7 +288,7 @@ def open_session(
     files = [*layout.graph_files, layout.tokenizer]
     before = [_identity(file) for file in files]
     layout.check_hashes()
-    tokenizer = _hold_tokenizer(layout, shared is not None)
+    tokenizer = hold_tokenizer(layout, shared=shared is not None)
     threads = (threads or usable_cores()) if shared is None else shared.threads
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
@@ -386,33 +388,3 @@ def _identity(path: Path) -> tuple[int, ...]:
     except FileNotFoundError:
         return ()
     return (found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns)
-
-
-def _hold_tokenizer(layout: ModelLayout, shared: bool) -> Held[HeldTokenizer]:
-    if not shared:
-        return Held(_load_tokenizer(layout))
-    key = (sha256_file(layout.tokenizer), layout.max_length, layout.pad_token)
-    return _tokenizers.get(key, lambda: _load_tokenizer(layout))
-
-
-def _load_tokenizer(layout: ModelLayout) -> HeldTokenizer:
-    try:
-        tokenizer = Tokenizer.from_file(str(layout.tokenizer))
-        pad_token_id = layout.pad_token_id(tokenizer)
-        tokenizer.no_padding()
-        tokenizer.enable_truncation(layout.max_length)
-        tokenizer.encode("")
-    except BaseException as error:  # tokenizers raises plain Exception, and panics
-        if not isinstance(error, Exception) and not _is_panic(error):
-            raise
-        again = "or export again" if layout.manifest else "or save the tokenizer again"
-        raise ArtifactError(
-            f"{layout.tokenizer} is corrupt or of a newer tokenizers ({first_line(error)}); "
-            f"copy the directory again {again}"
-        ) from error
-    return HeldTokenizer(tokenizer, pad_token_id)
-
-
-def _is_panic(error: BaseException) -> bool:
-    """Whether a library in Rust gave up; its exception is no Exception, and in no module."""
-    return type(error).__name__ == "PanicException"

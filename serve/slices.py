@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from pipeline.artifacts.benchmark import BenchmarkTask, Reference
 from pipeline.data import LabelledText
-from pipeline.entities import entities_of
+from pipeline.entities import entities_of, has_entities
 from pipeline.example_values import tag_names
 from serve.session import Session
 
@@ -33,8 +33,8 @@ def rows_by_class(
 ) -> list[tuple[str, NDArray[np.int64]]]:
     """Label and positions of its examples, for each label that has some; none for regression.
 
-    For token classification the types of entities, for question answering whether there is an
-    answer, if some have none.
+    For token classification the types of entities, if the labels mark some; for question
+    answering whether there is an answer, if some have none.
     """
     match task.kind:
         case "question-answering":
@@ -44,6 +44,8 @@ def rows_by_class(
                 return []
             return [(name, np.flatnonzero(part)) for name, part in parts if part.any()]
         case "token-classification":
+            if not has_entities(task.labels):
+                return []
             found: dict[str, list[int]] = {}
             for row, tags in enumerate(tag_names(references, task.labels)):  # type: ignore[arg-type]
                 for kind in sorted({kind for kind, _, _ in entities_of(tags)}):

@@ -1,6 +1,6 @@
 """`smp-pipeline` in forks of a process that has imported torch and the rest, which takes seconds.
 
-As ``python -m tests.preloaded SOCKET`` it is that process; it ends when its stdin does.
+As ``python -m tests.preloaded DIRECTORY`` it is that process; it ends when its stdin does.
 """
 
 import contextlib
@@ -28,13 +28,17 @@ CLIENT = """\
 #!{python} -IS
 import json, os, signal, socket, sys
 with socket.socket(socket.AF_UNIX) as connection:
-    connection.connect({path!r})
-    socket.send_fds(connection, [b"\\0"], [0, 1, 2])
     request = {{
         "arguments": sys.argv,
         "directory": os.getcwd(),
         "environment": dict(os.environ),
     }}
+    os.chdir({directory!r})  # the whole path may be too long for a socket's
+    try:
+        connection.connect("socket")
+    except OSError as error:
+        sys.exit(f"the process that tests/preloaded.py started has ended ({{error}})")
+    socket.send_fds(connection, [b"\\0"], [0, 1, 2])
     connection.sendall(json.dumps(request).encode() + b"\\n")
     answers = connection.makefile()
     child = int(answers.readline())
@@ -52,9 +56,9 @@ def preloaded(directory: Path) -> Iterator[Path]:
     Args:
         directory: an empty one; the command in it is alone, for PATH.
     """
-    path, command = directory / "socket", directory / "bin" / "smp-pipeline"
+    command = directory / "bin" / "smp-pipeline"
     server = subprocess.Popen(
-        [sys.executable, "-m", "tests.preloaded", str(path)],
+        [sys.executable, "-m", "tests.preloaded", str(directory)],
         cwd=ROOT,
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
@@ -63,7 +67,8 @@ def preloaded(directory: Path) -> Iterator[Path]:
     try:
         assert server.stdout.readline() == b"ready\n"
         command.parent.mkdir()
-        command.write_text(CLIENT.format(python=sys.executable, path=str(path)), encoding="utf-8")
+        client = CLIENT.format(python=sys.executable, directory=str(directory))
+        command.write_text(client, encoding="utf-8")
         command.chmod(0o755)
         yield command
     finally:
@@ -72,7 +77,7 @@ def preloaded(directory: Path) -> Iterator[Path]:
         server.stdout.close()
 
 
-def serve(path: str) -> None:
+def serve(directory: str) -> None:
     """Fork at each request; returns in the fork, which is to run the command."""
     for module in MODULES:
         importlib.import_module(module)
@@ -82,7 +87,8 @@ def serve(path: str) -> None:
     gc.freeze()  # no fork looks through, and thereby copies, what is there to stay
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)
     with socket.socket(socket.AF_UNIX) as listener:
-        listener.bind(path)
+        os.chdir(directory)
+        listener.bind("socket")
         listener.listen()
         print("ready", flush=True)
         while sys.stdin not in select.select([listener, sys.stdin], [], [])[0]:

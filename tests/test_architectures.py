@@ -20,8 +20,9 @@ from pipeline.config import BenchConfig, ExportConfig, TrainConfig
 from serve.bench import run_benchmark
 from smp.architectures import ARCHITECTURES
 from smp.train import train
-from tests.conftest import made_up_clock, traced_once
+from tests.conftest import made_up_clock
 from tests.export.vocabulary.made_up import KINDS, TRAINING
+from tests.traces import traced_once
 
 # Model type -> the tokenizer that its models have, by the names of tests.export.vocabulary.made_up.
 TOKENIZERS = {

@@ -2,11 +2,12 @@
 
 import asyncio
 from collections.abc import Sequence
+from itertools import islice
 
 from pipeline import __version__
 from pipeline.config import ServeConfig
 from serve.server.batching import Batcher
-from serve.server.errors import TimedOut
+from serve.server.errors import TimedOut, TooLarge
 from serve.server.metrics import Metrics
 from serve.server.protocol import (
     IndexEntry,
@@ -69,8 +70,11 @@ class Service:
                     max_text_chars=self.config.max_text_chars,
                 )
                 self._batcher.check_room(len(content))
-                rows = await _tokenise(model, content)
+                rows = await self._tokenise(model, content)
                 logits = await self._batcher.submit(model, rows)
+                if _is_long(content) and model.session.by_token:
+                    # A window takes a tenth of a millisecond to look through for its best spans.
+                    return await asyncio.to_thread(model.answer, request, logits)
                 return model.answer(request, logits)
         except TimeoutError as error:
             raise TimedOut(
@@ -134,13 +138,31 @@ class Service:
         """Say not ready from now on, so that a load balancer sends no more."""
         self._stopping = True
 
+    async def _tokenise(self, model: TextModel, content: Texts | list[TokenRow]) -> Sequence[Row]:
+        if not isinstance(content, Texts):
+            return content
+        most = self.config.max_queue
 
-async def _tokenise(model: TextModel, content: Texts | list[TokenRow]) -> Sequence[Row]:
-    if not isinstance(content, Texts):
-        return content
-    if content.characters <= _INLINE_CHARACTERS:
-        return model.tokenise(content)
-    rows: list[Row] = []
-    for part in content.parts(_PART_CHARACTERS):
-        rows += await asyncio.to_thread(model.tokenise, part)
-    return rows
+        def rows_of(texts: Texts, left: int) -> list[Row]:
+            """The rows of some texts, and one more than may be left at most."""
+            return list(islice(model.tokenise(texts), left + 1))
+
+        rows: list[Row] = []
+        if _is_long(content):
+            for part in content.parts(_PART_CHARACTERS):
+                rows += await asyncio.to_thread(rows_of, part, most - len(rows))
+                if len(rows) > most:
+                    break
+        else:
+            rows = rows_of(content, most)
+        if len(rows) > most:  # texts were counted before; contexts become several windows each
+            raise TooLarge(
+                f"the contexts of the request are more than {most} windows, and the queue of this "
+                "server holds no more; send fewer or shorter ones, or raise --max-queue"
+            )
+        return rows
+
+
+def _is_long(content: Texts | list[TokenRow]) -> bool:
+    """Whether its texts would hold the loop up."""
+    return isinstance(content, Texts) and content.characters > _INLINE_CHARACTERS

@@ -1,7 +1,7 @@
 """One loaded model as the server sees it: request tensors -> rows -> logits -> answer tensors."""
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -135,7 +135,7 @@ class TextModel:
                 f"or else {', '.join(self.session.inputs)}"
             )
 
-    def tokenise(self, texts: Texts) -> Sequence[Row]:
+    def tokenise(self, texts: Texts) -> Iterable[Row]:
         """Tokens of each text, cut at the model's ``max_length``."""
         encodings = self.session.encode(texts.texts, texts.pairs)
         return [
@@ -150,7 +150,7 @@ class TextModel:
             InferenceFailed: the model cannot run it.
         """
         text = ["warm up"]
-        self.run(self.tokenise(Texts(text, text if self._is_pair else None)))
+        self.run(list(self.tokenise(Texts(text, text if self._is_pair else None))))
 
     def results(self, rows: int) -> Any:
         """Room for what :meth:`run` gives, row by row, for all rows of a request."""
@@ -285,8 +285,8 @@ def _read_texts(tensor: Tensor, max_texts: int, max_text_chars: int) -> list[str
     longest = max(map(len, texts))
     if longest > max_text_chars:
         raise TooLarge(
-            f"a text of {longest:,} characters; this server takes {max_text_chars:,}; cut it, as "
-            "the model reads only its start"
+            f"a text of {longest:,} characters; this server takes {max_text_chars:,}; cut it, or "
+            "raise --max-text-chars"
         )
     return texts
 

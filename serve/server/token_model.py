@@ -6,8 +6,8 @@ For texts they answer with spans of them, for rows of tokens with the logits of 
 import dataclasses
 import json
 import re
-from collections.abc import Sequence
-from itertools import groupby
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import groupby, takewhile
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -18,7 +18,7 @@ from pipeline.answers import find_answer
 from pipeline.artifacts.exported import graph_outputs
 from pipeline.entities import entities_of, has_entities
 from pipeline.errors import DataError
-from pipeline.windows import Window, encode_windows
+from pipeline.windows import Window
 from pipeline.word_tokens import first_tokens
 from serve.server.errors import InvalidRequest
 from serve.server.protocol import InferRequest, InferResponse, Tensor, TensorMetadata
@@ -100,7 +100,8 @@ class _TokenModel(TextModel):
     def answer(self, request: InferRequest, logits: Any) -> InferResponse:
         """The answer to a request, of what :meth:`run` gave for its rows."""
         if "input_ids" in request.inputs:
-            tensors, names = self._padded(logits), self._logits
+            length = request.inputs["input_ids"].shape[1]
+            tensors, names = self._padded(logits, length), self._logits
         else:
             tensors, names = self.say(request, logits), self._texts
         outputs = tuple(tensors[name] for name in request.outputs or names)
@@ -110,10 +111,9 @@ class _TokenModel(TextModel):
         """The outputs for a request of texts, by name."""
         raise NotImplementedError
 
-    def _padded(self, results: Sequence[TokenLogits]) -> dict[str, Tensor]:
-        """The outputs for rows of tokens: logits, 0 behind the end of each row."""
-        longest = max(len(result.logits) for result in results)
-        values = np.zeros((len(results), longest, self.session.outputs), np.float32)
+    def _padded(self, results: Sequence[TokenLogits], length: int) -> dict[str, Tensor]:
+        """The outputs for rows of so many tokens: logits, 0 behind the end of each row."""
+        values = np.zeros((len(results), length, self.session.outputs), np.float32)
         for row, result in enumerate(results):
             values[row, : len(result.logits)] = result.logits
         parts = [values] if len(self._logits) == 1 else np.moveaxis(values, -1, 0)
@@ -137,23 +137,17 @@ class AnswerModel(_TokenModel):
         super().__init__(name, session)
         assert self.manifest.task.answers is not None
         self._layout = self.manifest.task.answers
-        self._tokenizer = session.uncut_tokenizer()
 
-    def tokenise(self, texts: Texts) -> Sequence[Row]:
-        """The windows of all contexts, each with its question."""
+    def tokenise(self, texts: Texts) -> Iterator[Row]:
+        """The windows of all contexts, each with its question.
+
+        One by one: a question that leaves little room makes of a long context so many that all
+        together would fill the memory.
+        """
         assert texts.pairs is not None
-        windows = encode_windows(
-            self._tokenizer,
-            texts.texts,
-            texts.pairs,
-            max_length=self.session.max_length,
-            stride=self._layout.stride,
-        )
         try:
-            return [
-                dataclasses.replace(window, question=window.question + texts.first)
-                for window in windows
-            ]
+            for window in self.session.windows(texts.texts, texts.pairs):
+                yield dataclasses.replace(window, question=window.question + texts.first)
         except DataError as error:
             raise InvalidRequest(
                 f"a question leaves no room for its context among the {self.session.max_length} "
@@ -189,7 +183,7 @@ class TagModel(_TokenModel):
 
     text_outputs = (TensorMetadata("entities", "BYTES", (-1,)),)
 
-    def tokenise(self, texts: Texts) -> Sequence[Row]:
+    def tokenise(self, texts: Texts) -> Iterable[Row]:
         """Tokens of each text, with where they stand."""
         return self.session.encode(texts.texts, offsets=True)
 
@@ -205,9 +199,13 @@ class TagModel(_TokenModel):
     def _entities(self, text: str, result: TokenLogits) -> list[dict[str, str | int]]:
         """Type, text, first character and the character after the last of each entity."""
         labels = self.manifest.task.labels
-        words = np.array([match.span() for match in _WORD.finditer(text)]).reshape(-1, 2)
         assert isinstance(result.row, Encoding)
-        first = first_tokens(result.row.offsets, words, text)
+        offsets = result.row.offsets
+        # Of a text that was cut, no words beyond: there may be a hundred times as many.
+        read = max((end for _, end in offsets), default=0)
+        matches = takewhile(lambda match: match.start() < read, _WORD.finditer(text))
+        words = np.array([match.span() for match in matches], dtype=np.int64).reshape(-1, 2)
+        first = first_tokens(offsets, words, text)
         best = result.logits.argmax(axis=-1)
         tags = [labels[best[at]] if at >= 0 else "O" for at in first]
         # Without a prefix such as B-, every word has a label of its own.

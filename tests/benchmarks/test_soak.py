@@ -6,7 +6,7 @@ from benchmarks.http_load import Tally
 from benchmarks.soak import soak
 from benchmarks.soak_actors import Sample
 from benchmarks.soak_table import after_warm_up, slope_bytes_per_minute, write_table
-from tests.conftest import write_reviews
+from tests.made_up_data import write_reviews
 
 
 @pytest.fixture(scope="module")

@@ -17,7 +17,7 @@ from transformers import (
 from pipeline.artifacts.benchmark import read_benchmark
 from pipeline.recipe import read_recipe, resolve
 from pipeline.stages import run_stage
-from tests.conftest import TINY_BERT, save_tiny_tokenizer
+from tests.made_up_models import TINY_BERT, save_tiny_tokenizer
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 

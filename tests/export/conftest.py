@@ -23,7 +23,8 @@ from pipeline.artifacts.run import (
     TaskLayout,
     write_run_manifest,
 )
-from tests.conftest import TAGS, traced_once
+from tests.made_up_data import TAGS
+from tests.traces import traced_once
 
 MATRICES = {
     "attention.self.query": "query",

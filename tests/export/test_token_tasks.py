@@ -17,7 +17,8 @@ from pipeline.artifacts.run import TaskKind
 from pipeline.config import ExportConfig
 from pipeline.errors import ConfigurationError
 from serve import open_session, register
-from tests.conftest import TAGS, traced_once
+from tests.made_up_data import TAGS
+from tests.traces import traced_once
 
 KINDS: tuple[TaskKind, ...] = ("question-answering", "token-classification")
 # A random model's logits differ more by rounding than a trained one's do.

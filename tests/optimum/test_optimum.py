@@ -21,8 +21,9 @@ from export import export_run
 from pipeline.artifacts.run import TaskKind
 from pipeline.config import ExportConfig
 from serve import open_session
-from tests.conftest import TAGS, traced_once
 from tests.export.conftest import write_run
+from tests.made_up_data import TAGS
+from tests.traces import traced_once
 
 TEXTS = ["the film was very good", "a dull plot and an awful actor " * 12, "grim"]
 HERE = Path(__file__).parent

@@ -84,6 +84,11 @@ def test_parquet_and_its_named_classes(tmp_path):
     )
     datasets.Dataset.from_list(ROWS, features=features).to_parquet(path)
     assert list(read(path).labels) == ["pos", "neg", "pos"]
+    # As in test data whose labels are kept back.
+    rows = [*ROWS, {"text": "d", "label": -1}]
+    datasets.Dataset.from_list(rows, features=features).to_parquet(path)
+    with pytest.raises(DataError, match="example 4: has the label -1, the file names 2 from 0"):
+        read(path)
 
 
 def test_quotes_in_csv_hold_commas_quotes_and_line_ends(write):

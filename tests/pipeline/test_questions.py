@@ -74,6 +74,13 @@ def test_every_form_gives_the_same_questions(tmp_path, form):
     assert questions.head(2).references == [("Ada",), ("1843",)]
 
 
+@pytest.mark.parametrize("before", [{"version": 1.1}, {"name": "Ada's", "version": "1"}, {}])
+def test_what_stands_before_squads_data_does_not_matter(tmp_path, before):
+    content = {**before, "data": squad(ROWS)["data"]}
+    assert is_squad_json(write(tmp_path / "a.json", content))
+    assert not is_squad_json(write(tmp_path / "b.json", {"rows": content}))
+
+
 def test_columns_of_other_names_are_named(tmp_path):
     rows = [{"q": "Who?", "passage": CONTEXT, "a": {"text": ["Ada"], "answer_start": [0]}}]
     path = write(tmp_path / "rows.json", rows)

@@ -56,6 +56,12 @@ def test_class_labels_are_read_as_their_names(tmp_path):
         tmp_path / "words.parquet"
     )
     check(read(tmp_path / "words.parquet"))
+    tags[0][1] = -1  # no label, as in test data whose labels are kept back
+    Dataset.from_dict({"words": WORDS, "tags": tags}, features=features).to_parquet(
+        tmp_path / "words.parquet"
+    )
+    with pytest.raises(DataError, match="example 1: has the label -1, the file names 3 from 0"):
+        read(tmp_path / "words.parquet")
 
 
 def test_integers_without_names_are_labels_in_their_order(tmp_path):

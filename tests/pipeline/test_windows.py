@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tokenizers import Tokenizer
+from tokenizers import Regex, Tokenizer
+from tokenizers.pre_tokenizers import Split
 from tokenizers.processors import TemplateProcessing
 from transformers import AutoTokenizer
 
@@ -74,6 +75,16 @@ def test_a_span_inside_a_token_takes_the_token(tokenizer):
     (window,) = windows(tokenizer, "was it", "the film was good")
     assert span_tokens(window, 5, 7) == (window.context_start + 1, window.context_start + 1)
     assert span_tokens(window, 0, 40) is None
+
+
+def test_spaces_are_no_part_of_tokens(tiny_bert):
+    tokenizer = Tokenizer.from_file(str(tiny_bert / "tokenizer.json"))
+    # As SentencePiece's models do it: the space before a word belongs to it.
+    tokenizer.pre_tokenizer = Split(Regex(r"\s*\S+"), "isolated")
+    context = "the film  was good"
+    (window,) = windows(tokenizer, "was", context)
+    assert [context[start:end] for start, end in window.offsets] == context.split()
+    assert span_tokens(window, 10, 13) == (window.context_start + 2, window.context_start + 2)
 
 
 def test_a_stride_beyond_half_of_the_room_is_cut_to_that(tokenizer):

@@ -1,6 +1,6 @@
 """Write the model directory that smoke.py opens: python tests/project/smoke_model.py DIRECTORY
 
-Needs hypothesis, onnx and pytest; what is installed of smp-pipeline goes before the checkout's.
+Needs hypothesis and onnx; what is installed of smp-pipeline goes before the checkout's.
 """
 
 import dataclasses
@@ -14,7 +14,7 @@ sys.path.append(str(Path(__file__).parents[2]))
 
 from pipeline.artifacts.exported import read_exported, write_export_manifest
 from pipeline.artifacts.files import sha256_file
-from tests.conftest import write_model
+from tests.made_up_models import write_model
 from tests.serve.matrices import encode
 
 

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from pipeline.config import BenchConfig
 from serve.subjects import Subject, open_subjects
-from tests.conftest import VOCABULARY, save_tiny_tokenizer, write_word_counter
+from tests.made_up_models import VOCABULARY, save_tiny_tokenizer, write_word_counter
 from tests.serve.c_api import load_engine
 from tests.serve.matrices import encode
 from tests.serve.op_models import COLUMNS, ROWS, EncoderModel, LinearModel, sparse

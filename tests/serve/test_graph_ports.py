@@ -10,7 +10,8 @@ from pipeline.errors import ArtifactError
 from serve import open_session
 from serve.layout import ModelSource, read_layout
 from serve.session import Session
-from tests.conftest import POSITIVE, VOCABULARY
+from tests.made_up_data import POSITIVE
+from tests.made_up_models import VOCABULARY
 from tests.serve.conftest import make_foreign
 
 IDS = "int64[b, s] input_ids"

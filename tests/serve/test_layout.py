@@ -6,7 +6,7 @@ import pytest
 from pipeline.errors import ArtifactError, ConfigurationError
 from serve import open_session
 from serve.layout import ModelSource, read_layout
-from tests.conftest import VOCABULARY
+from tests.made_up_models import VOCABULARY
 from tests.serve.conftest import make_foreign
 
 MakeModel = Callable[..., Path]

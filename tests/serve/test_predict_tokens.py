@@ -9,7 +9,7 @@ from pipeline.questions import Questions, read_questions
 from pipeline.tagged_words import TaggedWords, read_tagged_words
 from serve.predict_tokens import predict_answers, predict_tags
 from serve.subjects import Subject
-from tests.conftest import TAGS
+from tests.made_up_data import TAGS
 
 MakeModel = Callable[..., Path]
 OpenSubject = Callable[[Path], Subject]

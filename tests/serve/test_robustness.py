@@ -15,7 +15,7 @@ from pipeline.errors import ArtifactError
 from serve.robustness import measure_robustness, texts_compared
 from serve.slices import token_lengths
 from serve.subjects import Inputs, Subject
-from tests.conftest import VOCABULARY
+from tests.made_up_models import VOCABULARY
 
 MakeModel = Callable[..., Path]
 OpenSubject = Callable[[Path], Subject]

@@ -12,7 +12,7 @@ from pipeline.config import TrainConfig
 from pipeline.questions import Questions, ReferenceAnswer
 from smp.answering import score_questions, tokenise_questions
 from smp.train import train
-from tests.conftest import write_questions
+from tests.made_up_data import write_questions
 
 LAYOUT = AnswerLayout(stride=2, max_answer_length=4, n_best=5, no_answer=True)
 CONTEXT = "film was very good and the plot was bad"

@@ -7,7 +7,7 @@ import pytest
 from pipeline.config import TrainConfig
 from pipeline.errors import DataError
 from smp.task import longest_text, read_task, task_layout
-from tests.conftest import write_questions, write_tagged_words
+from tests.made_up_data import write_questions, write_tagged_words
 
 
 def config_of(train, validation, **settings):

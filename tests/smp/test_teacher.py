@@ -23,8 +23,8 @@ from smp.teacher import Teacher, _cached_logits, open_teacher
 from smp.train import train
 from smp.trainer import MaskTrainer
 from smp.unfinished import unfinished_directory
-from tests.conftest import write_questions, write_reviews
 from tests.export.conftest import make_run
+from tests.made_up_data import write_questions, write_reviews
 
 __all__ = ["make_run"]
 

@@ -227,7 +227,9 @@ def _fits(reference: Reference, task: BenchmarkTask) -> bool:
             return isinstance(reference, tuple) and all(isinstance(t, str) for t in reference)
         case "token-classification":
             labels = range(len(task.labels))
-            return isinstance(reference, tuple) and all(tag in labels for tag in reference)
+            if not isinstance(reference, tuple) or not reference:
+                return False  # of no words there is no accuracy
+            return all(tag in labels for tag in reference)
     return not isinstance(reference, tuple)
 
 

@@ -12,7 +12,7 @@ POLL_S = 0.02
 
 
 def answer(model: TextModel, text: str) -> list[float]:
-    return model.run(model.tokenise(Texts([text], None)))[0].tolist()
+    return model.run(list(model.tokenise(Texts([text], None))))[0].tolist()
 
 
 def states(repository: Repository) -> dict[str, str]:

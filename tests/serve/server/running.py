@@ -11,7 +11,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from benchmarks.http_load import Answer, Question
 from benchmarks.server_process import PATIENCE_S, ServerProcess
-from tests.conftest import NEGATIVE, NEUTRAL, POSITIVE
+from tests.made_up_data import NEGATIVE, NEUTRAL, POSITIVE
 
 __all__ = [
     "Answer",

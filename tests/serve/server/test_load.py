@@ -17,7 +17,7 @@ from benchmarks.http_load import Client, Connection, Tally, infer_body
 from export import export_run
 from pipeline.config import ExportConfig
 from serve import open_session
-from tests.conftest import NEUTRAL, POSITIVE
+from tests.made_up_data import NEUTRAL, POSITIVE
 from tests.serve.server.running import (
     Question,
     ServerProcess,

@@ -109,6 +109,34 @@ def test_long_texts_are_tokenised_beside_the_loop_and_cut(model: Path) -> None:
     asyncio.run(main())
 
 
+def test_contexts_of_too_many_windows_are_refused_before_all_are_made(
+    make_model: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = make_model(tmp_path / "answers", kind="question-answering", max_length=16)
+    made = []
+    monkeypatch.setattr(
+        "pipeline.windows.Window.__post_init__", lambda self: made.append(1), raising=False
+    )
+
+    def ask_of(context: str) -> InferRequest:
+        # Each window has room for one word of the context.
+        texts = {"text": "the film was " * 4, "text_pair": context}
+        inputs = {name: Tensor(name, "BYTES", (1,), [text]) for name, text in texts.items()}
+        return InferRequest("answers", "", "7", inputs)
+
+    async def main() -> None:
+        async with serving(model, max_queue=20) as service:
+            for words in (40, 5000):  # of few characters, and of many
+                made.clear()
+                with pytest.raises(TooLarge, match="more than 20 windows"):
+                    await service.infer(ask_of("plot " * words))
+                assert len(made) <= 2 * 21  # each is made once more with its question's number
+            answer = await service.infer(ask_of("plot " * 19 + "good"))
+            assert answer.outputs[0].data == ["good"]
+
+    asyncio.run(main())
+
+
 def test_refusals_pass_through(model: Path) -> None:
     async def main() -> None:
         async with serving(model, max_request_texts=2, max_text_chars=10) as service:

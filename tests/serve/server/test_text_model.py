@@ -13,7 +13,7 @@ from serve.server.errors import InferenceFailed, InvalidRequest, TooLarge
 from serve.server.protocol import InferRequest, Tensor
 from serve.server.text_model import TextModel, Texts
 from serve.session import TokenRow, open_session
-from tests.conftest import VOCABULARY
+from tests.made_up_models import VOCABULARY
 
 MakeModel = Callable[..., Path]
 
@@ -67,7 +67,7 @@ def read(model: TextModel, *inputs: Tensor, **limits: int) -> Texts | list[Token
 
 def logits(model: TextModel, *inputs: Tensor) -> NDArray[np.float32]:
     content = read(model, *inputs)
-    return model.run(model.tokenise(content) if isinstance(content, Texts) else content)
+    return model.run(list(model.tokenise(content)) if isinstance(content, Texts) else content)
 
 
 def test_the_metadata_say_what_can_be_asked(

@@ -16,7 +16,7 @@ from serve.server.protocol import InferRequest, InferResponse, Tensor
 from serve.server.text_model import TextModel, Texts
 from serve.server.token_model import AnswerModel, TagModel, open_model
 from serve.session import open_session
-from tests.conftest import VOCABULARY
+from tests.made_up_models import VOCABULARY
 from tests.serve.server.fake_model import batcher
 
 OpenModel = Callable[..., TextModel]
@@ -103,6 +103,12 @@ def test_entities_are_words_of_the_text_as_it_is(tagging: TextModel):
     ]
 
 
+def test_a_text_that_is_cut_has_entities_up_to_there(tagging: TextModel):
+    found = ask(tagging, texts("text", "good " * 30 + "film " * 100 + "bad"))
+    (entity,) = json.loads(found["entities"][0])
+    assert (entity["start"], entity["end"]) == (0, 5 * 30 - 1)
+
+
 @pytest.mark.parametrize("kind", ["question-answering", "token-classification"])
 def test_rows_of_tokens_get_the_logits_of_each_token(
     kind: TaskKind, answering: TextModel, tagging: TextModel
@@ -110,18 +116,20 @@ def test_rows_of_tokens_get_the_logits_of_each_token(
     model = {"question-answering": answering, "token-classification": tagging}[kind]
     good, film = (VOCABULARY.index(word) for word in ("good", "film"))
     ids = np.array([[good, film, film], [film, good, 0]])
-    mask = np.array([[1, 1, 1], [1, 1, 0]])
+    ids = np.pad(ids, ((0, 0), (0, 1)))  # padding that no row needs
+    mask = np.array([[1, 1, 1, 0], [1, 1, 0, 0]])
     found = ask(
         model,
-        Tensor("input_ids", "INT64", (2, 3), ids),
-        Tensor("attention_mask", "INT64", (2, 3), mask),
+        Tensor("input_ids", "INT64", (2, 4), ids),
+        Tensor("attention_mask", "INT64", (2, 4), mask),
     )
     if kind == "question-answering":
         assert set(found) == {"start_logits", "end_logits"}
-        np.testing.assert_array_equal(found["start_logits"], [[1, 0, 0], [0, 1, 0]])
+        np.testing.assert_array_equal(found["start_logits"], [[1, 0, 0, 0], [0, 1, 0, 0]])
     else:
         assert set(found) == {"logits"}
         assert found["logits"].argmax(axis=-1)[:, :2].tolist() == [[2, 0], [0, 2]]
+        assert found["logits"].shape == (2, 4, 5)
         assert not found["logits"][1, 2].any()  # behind the end
 
 
@@ -153,7 +161,7 @@ def test_windows_of_several_requests_run_together(answering: TextModel):
         request = InferRequest("tiny", "", "7", inputs)
         content = answering.read(request, max_texts=8, max_text_chars=1000)
         assert isinstance(content, Texts)
-        rows = answering.tokenise(content)
+        rows = list(answering.tokenise(content))
         assert len(rows) > 3
         response = answering.answer(request, await batching.submit(answering, rows))
         return {tensor.name: tensor.data for tensor in response.outputs}
