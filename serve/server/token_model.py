@@ -6,6 +6,7 @@ For texts they answer with spans of them, for rows of tokens with the logits of 
 import dataclasses
 import json
 import re
+from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import groupby, takewhile
 from typing import Any, NamedTuple
@@ -48,7 +49,7 @@ def open_model(name: str, session: Session) -> TextModel:
     return TextModel(name, session)
 
 
-class _TokenModel(TextModel):
+class _TokenModel(TextModel, ABC):
     """What both kinds share; see :class:`serve.server.text_model.TextModel`.
 
     Their outputs are for texts or for rows of tokens, never for both.
@@ -107,9 +108,9 @@ class _TokenModel(TextModel):
         outputs = tuple(tensors[name] for name in request.outputs or names)
         return InferResponse(self.name, VERSION, request.id, outputs)
 
+    @abstractmethod
     def say(self, request: InferRequest, results: Sequence[TokenLogits]) -> dict[str, Tensor]:
         """The outputs for a request of texts, by name."""
-        raise NotImplementedError
 
     def _padded(self, results: Sequence[TokenLogits], length: int) -> dict[str, Tensor]:
         """The outputs for rows of so many tokens: logits, 0 behind the end of each row."""
