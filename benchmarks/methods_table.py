@@ -52,7 +52,7 @@ def _lines(found: dict[Cell, RunManifest]) -> Iterator[str]:
         )
         yield ""
         yield markdown_table(
-            ("density", "method", "start", "teacher", "accuracy", "seeds", "seconds a run"),
+            ("density", "method", "start", "teacher", "accuracy", "seeds"),
             list(_rows(runs, rows)),
             numeric_from=4,
         )
@@ -75,7 +75,6 @@ def _rows(runs: dict[Cell, RunManifest], examples: int) -> Iterator[tuple[str, .
             "finetune" if distilled else "",
             f"{mean(scores):.3f} ({value.low:.3f} to {value.high:.3f})",
             f"{len(scores)}{': ' if spread else ''}{spread}",
-            f"{mean(run.training['seconds'] for run in members):.0f}",
         )
 
 
