@@ -7,7 +7,6 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from pipeline.config import TrainConfig
 from pipeline.errors import ConfigurationError
 from smp.divergence import Chance, DivergenceWatch, chance_level, saturated_share
 from smp.examples import Examples
@@ -130,19 +129,8 @@ def test_a_loss_that_is_no_number_stops_the_run(tmp_path, name, value):
 
 
 @pytest.fixture
-def config(tiny_bert, reviews, tmp_path):
-    return TrainConfig(
-        model=str(tiny_bert),
-        output_dir=tmp_path / "run",
-        train_file=reviews[0],
-        validation_file=reviews[1],
-        density=0.3,
-        steps=12,
-        batch_size=16,
-        evaluations=4,
-        precision="fp32",
-        device="cpu",
-    )
+def config(config):
+    return replace(config, evaluations=4, device="cpu")
 
 
 def test_a_run_that_breaks_down_keeps_its_last_checkpoint_and_leaves_no_run(config, monkeypatch):

@@ -7,7 +7,6 @@ from dataclasses import replace
 import pytest
 
 from pipeline.artifacts.classifier import load_encoder
-from pipeline.config import TrainConfig
 from pipeline.errors import DataError, ModelError
 from smp.backbone import load_tokenizer
 from smp.estimate import estimate
@@ -16,18 +15,8 @@ from smp.train import train
 
 
 @pytest.fixture
-def config(tiny_bert, reviews, tmp_path):
-    return TrainConfig(
-        model=str(tiny_bert),
-        output_dir=tmp_path / "run",
-        train_file=reviews[0],
-        validation_file=reviews[1],
-        density=0.3,
-        epochs=1.3,
-        batch_size=20,
-        evaluations=1,
-        precision="fp32",
-    ).resolved()
+def config(config):
+    return replace(config, steps=None, epochs=1.3, batch_size=20, evaluations=1).resolved()
 
 
 def test_steps_and_weights_are_those_of_the_run(config):

@@ -32,19 +32,8 @@ CPU = torch.device("cpu")
 
 
 @pytest.fixture
-def config(tiny_bert, reviews, tmp_path):
-    return TrainConfig(
-        model=str(tiny_bert),
-        output_dir=tmp_path / "student",
-        train_file=reviews[0],
-        validation_file=reviews[1],
-        density=0.3,
-        steps=12,
-        batch_size=16,
-        evaluations=3,
-        precision="fp32",
-        device="cpu",
-    )
+def config(config, tmp_path):
+    return dataclasses.replace(config, output_dir=tmp_path / "student", device="cpu")
 
 
 @pytest.fixture(scope="module")

@@ -14,27 +14,11 @@ from safetensors.torch import load_file
 from pipeline.artifacts.classifier import encoder_sha256, load_encoder
 from pipeline.artifacts.masks import read_masks
 from pipeline.artifacts.run import read_run
-from pipeline.config import TrainConfig
 from pipeline.errors import ConfigurationError, DataError
 from smp.selection import top_k_mask
 from smp.train import train
 from smp.trainer import MaskTrainer
 from smp.unfinished import unfinished_directory
-
-
-@pytest.fixture
-def config(tiny_bert, reviews, tmp_path):
-    return TrainConfig(
-        model=str(tiny_bert),
-        output_dir=tmp_path / "run",
-        train_file=reviews[0],
-        validation_file=reviews[1],
-        density=0.3,
-        steps=12,
-        batch_size=16,
-        evaluations=3,
-        precision="fp32",
-    )
 
 
 @pytest.mark.parametrize("method", ["smp-s", "smp-l"])
