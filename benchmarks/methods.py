@@ -59,8 +59,7 @@ def cells_of(arguments: argparse.Namespace, tasks: Sequence[str]) -> list[Cell]:
     found = []
     for seed, density, task in product(arguments.seeds, arguments.densities, tasks):
         found += [Cell(task, method, density, False, seed) for method in arguments.methods]
-        taught = [method for method in DISTILLED if method in arguments.methods]
-        found += [Cell(task, method, density, True, seed) for method in taught]
+        found += [Cell(task, method, density, True, seed) for method in arguments.taught]
         if "smp-s" in arguments.methods:
             found += [
                 Cell(task, "smp-s", density, False, seed, start) for start in arguments.starts
@@ -135,6 +134,9 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--work-dir", type=Path, default=Path("runs/methods"))
     parser.add_argument("--steps-share", type=float, default=0.1)
     parser.add_argument("--methods", nargs="+", default=METHODS, choices=METHODS)
+    parser.add_argument(
+        "--taught", nargs="*", default=DISTILLED, choices=METHODS, help="also taught"
+    )
     parser.add_argument("--starts", nargs="*", default=STARTS, choices=STARTS, help="of smp-s")
     parser.add_argument("--densities", type=float, nargs="+", default=DENSITIES)
     parser.add_argument("--seeds", type=int, nargs="+", default=(0, 1, 2))

@@ -35,6 +35,7 @@ _METHODS_OF_OPTION: dict[str, tuple[Method, ...]] = {
     "density_steps": _PRUNING_METHODS,
     "weight_learning_rate": ("movement", "soft-movement"),
 }
+_DENSITY_FRACTION = 0.6
 _LARGEST_DENSITY: dict[Pattern, float] = {"2:4": 0.5, "4:8": 0.5}
 
 
@@ -174,7 +175,7 @@ class TrainConfig:
         group=_PRUNING,
     )
     density_fraction: float = option(
-        0.6,
+        _DENSITY_FRACTION,
         help="Share of the run after which the density is reached.",
         minimum=0,
         maximum=1,
@@ -299,6 +300,10 @@ class TrainConfig:
         if not self.prunes and self.density not in (None, 1.0):
             raise ConfigurationError(
                 "--method finetune prunes nothing; leave --density away or choose smp-s"
+            )
+        if self.density_steps is not None and self.density_fraction != _DENSITY_FRACTION:
+            raise ConfigurationError(
+                "--density-fraction and --density-steps exclude each other; give one of them"
             )
         largest = _LARGEST_DENSITY.get(self.pattern)
         if self.prunes and self.density is None and largest is None:

@@ -24,6 +24,8 @@ def measure(monkeypatch: pytest.MonkeyPatch, data: Path, tiny_bert: Path, *optio
     command += [
         "--methods",
         "smp-s",
+        "--taught",
+        "smp-s",
         "--starts",
         "fisher",
         "--densities",

@@ -43,6 +43,10 @@ def config(**changes):
         ({"seed": -1}, "--seed must be at least 0"),
         ({"seed": 2**32}, "--seed must be at least 0 and at most"),
         ({"density_fraction": 1.1}, "--density-fraction must be at least 0 and at most 1"),
+        (
+            {"density_fraction": 0.5, "density_steps": 10},
+            "--density-fraction and --density-steps exclude each other",
+        ),
         ({"label_words": ("yes", "yes")}, "--label-words must differ"),
         ({"teacher_weight": 0.7}, "--teacher-weight has no effect without --teacher"),
         ({"train_file": None}, "give --train-file and --validation-file, or --task"),
