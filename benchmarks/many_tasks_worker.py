@@ -69,6 +69,7 @@ def measure(
 
 
 def _inputs(session: Session, texts: int, tokens: int) -> Mapping[str, Any]:
+    assert session.manifest is not None
     return made_up_inputs(session, texts, min(tokens, session.manifest.task.max_length))
 
 

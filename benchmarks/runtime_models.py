@@ -82,6 +82,7 @@ def make_trained(work_dir: Path, run: Path) -> tuple[ModelFiles, Path]:
         lambda path: path.write_bytes((exported / "model.onnx").read_bytes()),
     )
     manifest = session.manifest
+    assert manifest is not None
     files = ModelFiles(
         directory,
         exported / "model.onnx",
@@ -130,7 +131,7 @@ def comparison_inputs(files: ModelFiles) -> Path:
         arrays[f"input_ids/{batch}"] = ids
         arrays[f"attention_mask/{batch}"] = mask.astype(np.int64)
         arrays[f"token_type_ids/{batch}"] = np.zeros_like(ids)
-    np.savez(path, **arrays)
+    np.savez(path, allow_pickle=False, **arrays)
     return path
 
 
@@ -202,7 +203,7 @@ def _quantize_static(dense: Path, target: Path, form: str, files: ModelFiles) ->
         quantize_static,
     )
 
-    class Reader(CalibrationDataReader):  # type: ignore[misc]
+    class Reader(CalibrationDataReader):
         def __init__(self) -> None:
             self._batches = _calibration(files)
 

@@ -135,6 +135,7 @@ class Part:
     ) -> None:
         """Accuracy on a labelled file, and against the dense fp32 model's answers."""
         session = open_session(exported)
+        assert session.manifest is not None
         task = session.manifest.task
         flag = "--validation-file"
         data = read_labelled_text(

@@ -109,7 +109,7 @@ class OpenVino(Backend):
     static_shapes = True
 
     def __init__(self) -> None:
-        import openvino  # type: ignore[import-not-found]
+        import openvino
 
         self._core = openvino.Core()
 

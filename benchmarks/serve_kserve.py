@@ -27,6 +27,7 @@ class TextClassifier(Model):
     def load(self) -> bool:
         """Open the model."""
         self._session = open_session(self._directory)
+        assert self._session.manifest is not None
         self._labels = self._session.manifest.task.labels
         self.ready = True
         return self.ready

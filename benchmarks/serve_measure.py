@@ -97,7 +97,8 @@ def measure_model(
     """
     bare = BareLoops(directory, texts)
     session = bare.session
-    if not session.manifest.task.labels or session.manifest.task.text_pair_column is not None:
+    manifest = session.manifest
+    if manifest is None or not manifest.task.labels or manifest.task.text_pair_column is not None:
         raise ConfigurationError(f"{directory}: give a model that classifies single texts")
     ways = variants(
         arguments.clients, arguments.delays, arguments.tries, kserve=kserve_python is not None
@@ -117,7 +118,6 @@ def measure_model(
         memory = {key: server.rss_bytes() for key, server in servers.items()}
     finally:
         stop_servers(servers)
-    manifest = session.manifest
     tokens = [len(encoding.ids) for encoding in session.encode(texts)]
     return {
         "model": directory.name,

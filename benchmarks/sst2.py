@@ -15,6 +15,7 @@ import argparse
 import json
 import sys
 from pathlib import Path
+from typing import Any, Literal
 
 from benchmarks.earlier_runs import check_same
 from benchmarks.entry import run
@@ -49,7 +50,7 @@ def measure(arguments: argparse.Namespace) -> None:
             show("train", config)
         same = {"seed": arguments.seed, "model": arguments.model}
         check_same(directory, {**settings, **same})
-        form = "dense" if name == "finetune" else "packed"
+        form: Literal["dense", "packed"] = "dense" if name == "finetune" else "packed"
         exported = arguments.work_dir / f"{name}-{form}"
         if not exported.exists():
             show("export", ExportConfig(run=directory, output_dir=exported, format=form))
@@ -83,7 +84,7 @@ def parse_arguments() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def configurations(arguments: argparse.Namespace) -> dict[str, dict[str, object]]:
+def configurations(arguments: argparse.Namespace) -> dict[str, dict[str, Any]]:
     pruned = {
         f"smp-s-{density:g}": {
             "density": density,

@@ -18,7 +18,7 @@ from smp.masking import score_based_counts
 from smp.methods import pruning_method
 from smp.schedules import CubicSchedules
 from smp.score_starts import initial_scores
-from smp.scores import ScoredMatrices
+from smp.scores import ScoredMatrices, Scores
 from smp.trainer import MaskTrainer
 
 FINETUNE, OURS, SORTED = "fine-tuning", "SMP-S", "SMP-S, full sort"
@@ -131,7 +131,7 @@ def sort_masks(scored: ScoredMatrices, density: float) -> None:
         group = [
             item
             for matrix, item in zip(scored.matrices, scored.parametrizations, strict=True)
-            if matrix.matrix_type == matrix_type
+            if matrix.matrix_type == matrix_type and isinstance(item, Scores)
         ]
         means = torch.stack([torch.sigmoid(item.scores).mean() for item in group]).tolist()
         counts = score_based_counts([item.scores.numel() for item in group], means, density)
