@@ -9,7 +9,8 @@ the same batches, schedule of densities and steps: a share (``--steps-share``) o
 Distilled runs learn from the fine-tuned run of the same seed.
 
 A run directory that is there already is used again, so a stopped measurement goes on, and several
-seeds can be added one by one. The table is written anew after each run.
+seeds can be added one by one. After each run the table is written anew, with all runs that the
+working directory has.
 """
 
 import argparse
@@ -24,12 +25,12 @@ from typing import Any
 
 from benchmarks.earlier_runs import check_same
 from benchmarks.entry import run
-from benchmarks.methods_data import TASKS, Cell, prepare
+from benchmarks.methods_data import METHODS, TASKS, Cell, prepare
 from benchmarks.methods_table import write_table
 from pipeline.config import TrainConfig
 from pipeline.errors import ConfigurationError
+from pipeline.machine import usable_cores
 
-METHODS = ("smp-s", "smp-l", "soft-movement", "movement", "magnitude")
 DISTILLED = ("smp-s", "movement")
 STARTS = ("gradient", "fisher")
 DENSITIES = (0.1, 0.03, 0.5)
@@ -40,7 +41,7 @@ def main() -> int:
 
 
 def measure(arguments: argparse.Namespace) -> None:
-    os.environ["OMP_NUM_THREADS"] = str(max(1, (os.cpu_count() or 1) // arguments.jobs))
+    os.environ["OMP_NUM_THREADS"] = str(max(1, usable_cores() // arguments.jobs))
     tasks = [task for task in TASKS if getattr(arguments, task) is not None]
     if not tasks:
         raise ConfigurationError("give --sst2 or --mrpc, a directory with the task's data")
@@ -51,7 +52,7 @@ def measure(arguments: argparse.Namespace) -> None:
     cells = cells_of(arguments, tasks)
     # A fine-tuned run is a teacher: it comes before those that learn from it.
     for group in (dense, cells):
-        train_all(arguments, data, group, [*dense, *cells])
+        train_all(arguments, data, group)
 
 
 def cells_of(arguments: argparse.Namespace, tasks: Sequence[str]) -> list[Cell]:
@@ -71,7 +72,6 @@ def train_all(
     arguments: argparse.Namespace,
     data: dict[str, tuple[Path, Path]],
     cells: Sequence[Cell],
-    everything: Sequence[Cell],
 ) -> None:
     """Train what is not there yet, ``--jobs`` at a time, and write the table after each."""
     missing = []
@@ -87,8 +87,8 @@ def train_all(
         started = [pool.submit(train_one, settings) for settings in missing]
         for done in as_completed(started):
             print(f"trained {done.result()}", flush=True)
-            write_table(arguments, everything)
-    write_table(arguments, everything)
+            write_table(arguments.work_dir, arguments.output)
+    write_table(arguments.work_dir, arguments.output)
 
 
 def train_one(settings: dict[str, Any]) -> str:

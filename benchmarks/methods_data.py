@@ -7,7 +7,9 @@ from pathlib import Path
 
 from pipeline.errors import DataError
 
-__all__ = ["TASKS", "Cell", "prepare"]
+__all__ = ["METHODS", "TASKS", "Cell", "prepare"]
+
+METHODS = ("smp-s", "smp-l", "soft-movement", "movement", "magnitude")
 
 
 @dataclass(frozen=True)

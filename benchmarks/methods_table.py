@@ -1,10 +1,12 @@
 """The table of the methods' comparison."""
 
-import argparse
-from collections.abc import Iterator, Sequence
+import csv
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
 from statistics import mean
 
-from benchmarks.methods_data import Cell
+from benchmarks.methods_data import METHODS, TASKS, Cell
 from benchmarks.table_head import head, write_lines
 from pipeline.artifacts.manifest import to_json
 from pipeline.artifacts.run import RunManifest, read_run
@@ -18,14 +20,28 @@ __all__ = ["write_table"]
 _TITLES = {"sst2": "SST-2", "mrpc": "MRPC"}
 
 
-def write_table(arguments: argparse.Namespace, cells: Sequence[Cell]) -> None:
-    """Write what is there so far."""
+def write_table(work_dir: Path, output: Path) -> None:
+    """Write what the working directory has so far: all finished runs, whoever asked for them."""
     found: dict[Cell, RunManifest] = {}
-    for cell in cells:
-        directory = arguments.work_dir / cell.task / cell.name
-        if directory.exists():
-            found[cell] = read_run(directory)
-    write_lines(_lines(found), arguments.output)
+    for task in TASKS:
+        for directory in sorted((work_dir / task).glob("*-seed-*")):
+            # Beside a finished run there may be an unfinished one, <name>.partial.
+            if directory.suffix != ".partial":
+                run = read_run(directory)
+                found[_cell(task, run)] = run
+    write_lines(_lines(found), output)
+
+
+def _cell(task: str, run: RunManifest) -> Cell:
+    settings = run.settings
+    return Cell(
+        task,
+        run.method,
+        settings["density"],
+        settings["teacher"] is not None,
+        settings["seed"],
+        settings["score_init"],
+    )
 
 
 def _lines(found: dict[Cell, RunManifest]) -> Iterator[str]:
@@ -46,9 +62,9 @@ def _lines(found: dict[Cell, RunManifest]) -> Iterator[str]:
         yield f"## {_TITLES[task]}"
         yield ""
         yield (
-            f"{first.train_data.rows:,} training examples, {rows:,} validation examples, "
-            f"{' or '.join(map(str, sorted(steps)))} steps of "
-            f"{first.settings['batch_size']}."
+            f"{first.train_data.rows:,} training examples, {rows:,} validation examples "
+            f"({_largest_class(first):.3f} of them in the largest class), "
+            f"{' or '.join(map(str, sorted(steps)))} steps of {first.settings['batch_size']}."
         )
         yield ""
         yield markdown_table(
@@ -57,6 +73,13 @@ def _lines(found: dict[Cell, RunManifest]) -> Iterator[str]:
             numeric_from=4,
         )
         yield ""
+
+
+def _largest_class(run: RunManifest) -> float:
+    """What always giving the same answer scores on the validation data."""
+    with Path(run.validation_data.source).open(encoding="utf-8", newline="") as file:
+        labels = Counter(row[run.task.label_column] for row in csv.DictReader(file))
+    return max(labels.values()) / labels.total()
 
 
 def _rows(runs: dict[Cell, RunManifest], examples: int) -> Iterator[tuple[str, ...]]:
@@ -78,6 +101,6 @@ def _rows(runs: dict[Cell, RunManifest], examples: int) -> Iterator[tuple[str, .
         )
 
 
-def _place(group: tuple[tuple[float, str, str, bool], object]) -> tuple[float, bool, bool]:
-    density, _, start, distilled = group[0]
-    return -density, distilled, start != "magnitude"
+def _place(group: tuple[tuple[float, str, str, bool], object]) -> tuple[float, bool, bool, int]:
+    density, method, start, distilled = group[0]
+    return -density, distilled, start != "magnitude", ("finetune", *METHODS).index(method)
