@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from pipeline.artifacts.files import sha256_file
 from pipeline.artifacts.run import read_run
 from pipeline.errors import ConfigurationError
 
@@ -11,7 +12,7 @@ __all__ = ["check_same"]
 
 
 def check_same(directory: Path, settings: Mapping[str, Any]) -> None:
-    """A run counts only if it was made in the same way.
+    """A run counts only if it was made in the same way, of the same data wherever they lay.
 
     Args:
         directory: the run directory.
@@ -20,12 +21,19 @@ def check_same(directory: Path, settings: Mapping[str, Any]) -> None:
     Raises:
         ConfigurationError: it has others.
     """
-    found = read_run(directory).settings
+    run = read_run(directory)
+    hashes = {"train_file": run.train_data.sha256, "validation_file": run.validation_data.sha256}
     for key, value in settings.items():
         if key == "output_dir":
             continue
-        expected = str(value) if isinstance(value, Path) else value
-        if found.get(key) != expected:
+        found, expected = run.settings.get(key), value
+        if key in hashes:
+            found, expected = hashes[key], sha256_file(value)
+        elif key == "teacher":  # a run beside this one, which is checked, too
+            found, expected = Path(str(found)).name, value.name
+        elif isinstance(value, Path):
+            expected = str(value)
+        if found != expected:
             raise ConfigurationError(
-                f"{directory} has {key} {found.get(key)}, not {expected}; use another --work-dir"
+                f"{directory} has {key} {found}, not {expected}; use another --work-dir"
             )

@@ -51,12 +51,17 @@ def test_one_command_trains_and_writes_the_table(monkeypatch, data, tiny_bert, c
         ["0.5", "smp-s", "fisher", ""],
         ["0.5", "smp-s", "magnitude", "finetune"],
     ]
-    # What is there is used again, but only if it was made in the same way.
+    # What is there is used again wherever it was made, but only if it was made in the same way.
     assert "trained" in capsys.readouterr().out
-    assert measure(monkeypatch, data, tiny_bert, "--seeds", "3", "--evaluations", "1") == 0
+    moved = ("--work-dir", str((data / "work").rename(data / "moved")), "--seeds", "3")
+    assert measure(monkeypatch, data, tiny_bert, *moved, "--evaluations", "1") == 0
     assert "trained" not in capsys.readouterr().out
-    assert measure(monkeypatch, data, tiny_bert, "--seeds", "3", "--evaluations", "2") == 2
+    assert measure(monkeypatch, data, tiny_bert, *moved, "--evaluations", "2") == 2
     assert "has evaluations 1, not 2" in capsys.readouterr().err
+    with (data / "train.tsv").open("a", encoding="utf-8") as file:
+        file.write("one more\t1\n")
+    assert measure(monkeypatch, data, tiny_bert, *moved, "--evaluations", "1") == 2
+    assert "has train_file" in capsys.readouterr().err
 
 
 def test_a_missing_file_is_named(monkeypatch, data, tiny_bert, capsys):
