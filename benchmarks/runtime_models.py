@@ -123,7 +123,7 @@ def comparison_inputs(files: ModelFiles) -> Path:
     """Random texts with padding, one a batch, all of one shape: ``comparison.npz``."""
     path = files.directory / "comparison.npz"
     generator = np.random.default_rng(11)
-    arrays = {}
+    arrays: dict[str, Any] = {}
     length = min(SEQUENCE, files.sequence_limit)
     for batch in range(TEXTS):
         ids = generator.integers(0, files.vocabulary, (1, length), dtype=np.int64)
@@ -131,7 +131,7 @@ def comparison_inputs(files: ModelFiles) -> Path:
         arrays[f"input_ids/{batch}"] = ids
         arrays[f"attention_mask/{batch}"] = mask.astype(np.int64)
         arrays[f"token_type_ids/{batch}"] = np.zeros_like(ids)
-    np.savez(path, allow_pickle=False, **arrays)
+    np.savez(path, **arrays)
     return path
 
 
