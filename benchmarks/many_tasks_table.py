@@ -32,12 +32,11 @@ def further_task_bytes(found: Mapping[str, Any], when: str = "run") -> float | N
     if found["tasks"] < 2:
         return None
     memory = found["memory"]
-    added: float = memory[when]["uss"] - memory[f"first_{when}"]["uss"]
+    added = memory[when]["uss"] - memory[f"first_{when}"]["uss"]
     # After the first run the others were open already, and had not run.
     if when == "run":
         added += memory["open"]["uss"] - memory["first_open"]["uss"]
-    share: float = added / (found["tasks"] - 1)
-    return share
+    return float(added / (found["tasks"] - 1))
 
 
 def _report(content: Mapping[str, Any]) -> Iterator[str]:

@@ -135,7 +135,7 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--steps-share", type=float, default=0.1)
     parser.add_argument("--methods", nargs="+", default=METHODS, choices=METHODS)
     parser.add_argument(
-        "--taught", nargs="*", default=DISTILLED, choices=METHODS, help="also taught"
+        "--taught", nargs="*", default=DISTILLED, choices=METHODS, help="learn from finetune, too"
     )
     parser.add_argument("--starts", nargs="*", default=STARTS, choices=STARTS, help="of smp-s")
     parser.add_argument("--densities", type=float, nargs="+", default=DENSITIES)

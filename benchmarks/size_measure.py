@@ -120,8 +120,8 @@ def bits_per_weight(path: Path, manifest: RunManifest) -> float:
 
     sizes = [tensor.ByteSize() for tensor in graph.initializer if owned(tensor.name)]
     sizes += [tensor.ByteSize() for tensor in graph.sparse_initializer if owned(tensor.values.name)]
-    bits: float = 8 * sum(sizes)
-    return bits / sum(matrix.size for matrix in manifest.matrices.values())
+    weights = sum(matrix.size for matrix in manifest.matrices.values())
+    return float(8 * sum(sizes) / weights)
 
 
 def logits_of(directory: Path, texts: LabelledText) -> NDArray[np.float32]:
