@@ -1,7 +1,6 @@
 #include "thread_pool.h"
 
 #include <algorithm>
-#include <atomic>
 #include <system_error>
 
 namespace smp {
@@ -17,8 +16,12 @@ struct ThreadPool::Job {
   Job(size_t count, const std::function<void(size_t)>& fn) : fn(fn), count(count) {}
 
   bool HasWork() const { return next.load(std::memory_order_relaxed) < count; }
-  void Work() {
-    for (size_t i; (i = next.fetch_add(1, std::memory_order_relaxed)) < count;) fn(i);
+  // One task; false if none was left.
+  bool WorkOnce() {
+    const size_t i = next.fetch_add(1, std::memory_order_relaxed);
+    if (i >= count) return false;
+    fn(i);
+    return true;
   }
 };
 
@@ -46,10 +49,11 @@ void ThreadPool::For(size_t count, const std::function<void(size_t)>& fn) const 
     const std::lock_guard<std::mutex> lock(mutex_);
     jobs_.push_back(&job);
     ++working_;
-    wanted = std::min(count - 1, threads_ - std::min(threads_, working_));
+    wanted = std::min(count - 1, threads_ - std::min<size_t>(threads_, working_));
   }
   for (size_t i = 0; i < wanted; ++i) wake_.notify_one();
-  job.Work();
+  while (job.WorkOnce()) {
+  }
   std::unique_lock<std::mutex> lock(mutex_);
   jobs_.remove(&job);
   job.left.wait(lock, [&] { return job.helpers == 0; });
@@ -65,6 +69,15 @@ ThreadPool::Job* ThreadPool::Waiting() const {
   return nullptr;
 }
 
+// Callers that came meanwhile have the cores; of the helpers, as many leave as there are too many.
+bool ThreadPool::LeaveIfCrowded() {
+  size_t working = working_;
+  while (working > threads_) {
+    if (working_.compare_exchange_weak(working, working - 1)) return true;
+  }
+  return false;
+}
+
 void ThreadPool::Help() {
   std::unique_lock<std::mutex> lock(mutex_);
   while (true) {
@@ -77,9 +90,10 @@ void ThreadPool::Help() {
     ++job->helpers;
     ++working_;
     lock.unlock();
-    job->Work();
+    bool left = false;
+    while (!left && job->WorkOnce()) left = LeaveIfCrowded();
     lock.lock();
-    --working_;
+    if (!left) --working_;
     if (--job->helpers == 0) job->left.notify_one();
   }
 }

@@ -1,6 +1,7 @@
 // Threads of this process, for sessions that are to have none of their own.
 #pragma once
 
+#include <atomic>
 #include <condition_variable>
 #include <cstddef>
 #include <functional>
@@ -15,7 +16,8 @@
 namespace smp {
 
 // Idle threads sleep. Those that call For work as well and count: with as many callers as the pool
-// is large, each runs alone, and no more threads work than there are cores for.
+// is large, each runs alone. A helper leaves, at its task's end, to a caller that came meanwhile,
+// so that no more threads work than there are cores for.
 class ThreadPool final : public Parallel {
  public:
   // threads: that work at once, a caller included.
@@ -34,13 +36,14 @@ class ThreadPool final : public Parallel {
   struct Job;
 
   void Help();
+  bool LeaveIfCrowded();
   Job* Waiting() const;
 
   const size_t threads_;
   mutable std::mutex mutex_;
   mutable std::condition_variable wake_;
   mutable std::list<Job*> jobs_;
-  mutable size_t working_ = 0;
+  mutable std::atomic<size_t> working_{0};  // grows only under the mutex
   bool stop_ = false;
   std::vector<std::thread> helpers_;
 };

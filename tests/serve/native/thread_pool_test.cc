@@ -4,6 +4,7 @@
 #include <atomic>
 #include <cstddef>
 #include <string>
+#include <thread>
 #include <vector>
 
 #include "checks.h"
@@ -12,28 +13,68 @@
 
 namespace smp::test {
 
-void TestThreadPool() {
+namespace {
+
+void Await(const std::atomic<bool>& flag) {
+  while (!flag) std::this_thread::yield();
+}
+
+void EachTaskRunsOnce() {
   for (const size_t threads : {1, 2, 4}) {
     const ThreadPool pool(threads);
-    std::atomic<size_t> working{0}, most{0};
     Together(3, [&](size_t) {
       for (size_t round = 0; round < 50; ++round) {
         const size_t count = 1 + 37 * round;
         std::vector<int> seen(count);
-        pool.For(count, [&](size_t i) {
-          const size_t now = ++working;
-          for (size_t before = most; before < now && !most.compare_exchange_weak(before, now);) {
-          }
-          ++seen[i];
-          --working;
-        });
+        pool.For(count, [&](size_t i) { ++seen[i]; });
         EXPECT(std::count(seen.begin(), seen.end(), 1) == static_cast<ptrdiff_t>(count),
                "each task once, and all before For returns");
       }
     });
-    // Callers work themselves; beyond them nobody does unless the pool is larger.
-    EXPECT(most <= std::max<size_t>(3, threads), std::to_string(most));
   }
+}
+
+// Two threads have work for a pool of two, whose helper works for the first when the second comes.
+void HelpersMakeRoomForCallers() {
+  const ThreadPool pool(2);
+  std::atomic<bool> helped{false}, second_came{false}, first_done{false}, second_helped{false};
+  Together(2, [&](size_t thread) {
+    const std::thread::id self = std::this_thread::get_id();
+    if (thread == 0) {
+      size_t by_helper = 0;
+      pool.For(1000, [&](size_t) {
+        if (std::this_thread::get_id() == self) {
+          Await(helped);
+          Await(second_came);
+          EXPECT(!second_helped, "two callers fill the pool");
+        } else {
+          helped = true;
+          Await(second_came);
+          ++by_helper;
+        }
+      });
+      EXPECT(by_helper == 1, "it leaves at its task's end: " + std::to_string(by_helper));
+      first_done = true;
+    } else {
+      Await(helped);
+      pool.For(2, [&](size_t) {
+        if (std::this_thread::get_id() == self) {
+          second_came = true;
+          Await(first_done);
+          Await(second_helped);  // it comes back when there is a core again
+        } else {
+          second_helped = true;
+        }
+      });
+    }
+  });
+}
+
+}  // namespace
+
+void TestThreadPool() {
+  EachTaskRunsOnce();
+  HelpersMakeRoomForCallers();
 }
 
 // A pool that is shared lives on in whoever took it.
