@@ -17,6 +17,7 @@ from pipeline.artifacts.run import TaskKind
 from tests.made_up_data import write_questions, write_reviews, write_tagged_words
 from tests.made_up_models import TINY_BERT, save_tiny_tokenizer, write_model
 from tests.preloaded import preloaded
+from tests.traces import traced_once
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser
@@ -67,9 +68,27 @@ def browser() -> Iterator["Browser"]:
 
 
 @pytest.fixture(scope="session")
-def smp_pipeline(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """`smp-pipeline` as a process of its own that need not import torch first."""
-    with preloaded(tmp_path_factory.mktemp("preloaded")) as command:
+def traces(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The directory of traced models that all workers of this session share."""
+    directory = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        directory = directory.parent
+    directory /= "traces"
+    directory.mkdir(exist_ok=True)
+    return directory
+
+
+@pytest.fixture(scope="module", name="traced_once")
+def traced_once_in_a_module(traces: Path) -> Iterator[None]:
+    """Not for tests of tracing itself (tests/export/test_graph.py)."""
+    with traced_once(traces):
+        yield
+
+
+@pytest.fixture(scope="session")
+def smp_pipeline(tmp_path_factory: pytest.TempPathFactory, traces: Path) -> Iterator[Path]:
+    """`smp-pipeline` as a process of its own that need not import torch or trace a model anew."""
+    with preloaded(tmp_path_factory.mktemp("preloaded"), traces) as command:
         yield command
 
 

@@ -1,6 +1,6 @@
 """`smp-pipeline` in forks of a process that has imported torch and the rest, which takes seconds.
 
-As ``python -m tests.preloaded DIRECTORY`` it is that process; it ends when its stdin does.
+As ``python -m tests.preloaded DIRECTORY TRACES`` it is that process; it ends when its stdin does.
 """
 
 import contextlib
@@ -16,6 +16,8 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+
+from tests.traces import traced_once
 
 ROOT = Path(__file__).parents[1]
 # None that starts a thread, as datasets, sklearn and onnxruntime do: a fork would be without it.
@@ -50,15 +52,16 @@ sys.exit(code if code >= 0 else 128 - code)
 
 
 @contextlib.contextmanager
-def preloaded(directory: Path) -> Iterator[Path]:
+def preloaded(directory: Path, traces: Path) -> Iterator[Path]:
     """Start the process, and end it with the block; gives the command.
 
     Args:
         directory: an empty one; the command in it is alone, for PATH.
+        traces: where :func:`tests.traces.traced_once` keeps them.
     """
     command = directory / "bin" / "smp-pipeline"
     server = subprocess.Popen(
-        [sys.executable, "-m", "tests.preloaded", str(directory)],
+        [sys.executable, "-m", "tests.preloaded", str(directory), str(traces)],
         cwd=ROOT,
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
@@ -124,5 +127,8 @@ def answer(connection: socket.socket) -> None:
 
 
 if __name__ == "__main__":
+    traces = Path(sys.argv[2])
     serve(sys.argv[1])
-    runpy.run_module("pipeline", run_name="__main__", alter_sys=True)
+    exports = sys.argv[1:2] in (["export"], ["run"])  # the others need not import what traces
+    with traced_once(traces) if exports else contextlib.nullcontext():
+        runpy.run_module("pipeline", run_name="__main__", alter_sys=True)

@@ -22,7 +22,6 @@ from smp.architectures import ARCHITECTURES
 from smp.train import train
 from tests.conftest import made_up_clock
 from tests.export.vocabulary.made_up import KINDS, TRAINING
-from tests.traces import traced_once
 
 # Model type -> the tokenizer that its models have, by the names of tests.export.vocabulary.made_up.
 TOKENIZERS = {
@@ -61,9 +60,9 @@ FORMATS: dict[str, dict[str, Any]] = {
 
 
 @pytest.fixture(scope="module", autouse=True)
-def quickly() -> Iterator[None]:
-    """Trace once, and start no process to measure load time and operators."""
-    with traced_once(), made_up_clock(), pytest.MonkeyPatch.context() as patch:
+def quickly(traced_once: None) -> Iterator[None]:
+    """Start no process to measure load time and operators."""
+    with made_up_clock(), pytest.MonkeyPatch.context() as patch:
         patch.setattr("serve.bench.measure_startups", lambda opened, **_: [None] * len(opened))
         patch.setattr("serve.bench.measure_operators", lambda session, **_: None)
         yield

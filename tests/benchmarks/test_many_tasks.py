@@ -14,6 +14,8 @@ from export import export_run
 from pipeline.config import ExportConfig
 from serve import open_session
 
+pytestmark = pytest.mark.usefixtures("traced_once")
+
 
 @pytest.mark.slow
 def test_tasks_differ_in_masks_and_head_alone(

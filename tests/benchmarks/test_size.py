@@ -10,6 +10,8 @@ from pipeline.artifacts.delta import read_delta
 from pipeline.artifacts.run import read_run
 from pipeline.config import ExportConfig
 
+pytestmark = pytest.mark.usefixtures("traced_once")
+
 
 @pytest.mark.slow
 def test_sizes_of_a_random_run(tiny_bert, reviews, tmp_path):

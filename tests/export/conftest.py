@@ -1,6 +1,6 @@
 """Run directories as `train` writes them, made from a random encoder and random masks."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +24,6 @@ from pipeline.artifacts.run import (
     write_run_manifest,
 )
 from tests.made_up_data import TAGS
-from tests.traces import traced_once
 
 MATRICES = {
     "attention.self.query": "query",
@@ -176,10 +175,3 @@ def token_runs(make_run: MakeRun, token_data: dict[TaskKind, Path]) -> dict[Task
         kind: make_run(kind=kind, labels=labels[kind], pooling="tokens", validation_file=path)
         for kind, path in token_data.items()
     }
-
-
-@pytest.fixture(scope="module", name="traced_once")
-def traced_once_in_a_module() -> Iterator[None]:
-    """Not for tests of tracing itself (test_graph.py)."""
-    with traced_once():
-        yield

@@ -28,6 +28,8 @@ from pipeline.artifacts.trained import TrainedModel, load_run
 from pipeline.config import ExportConfig
 from pipeline.errors import ArtifactError, ConfigurationError, ModelError, VerificationError
 
+pytestmark = pytest.mark.usefixtures("traced_once")
+
 DELTA_FILE = "delta.safetensors"
 TASK = TaskLayout("classification", ("0", "1"), "text", None, "label", 48, "accuracy")
 

@@ -17,6 +17,8 @@ from export.engine import convert
 from export.quantise import quantise
 from pipeline.errors import ModelError
 
+pytestmark = pytest.mark.usefixtures("traced_once")
+
 ROWS, COLUMNS = 40, 8
 DTYPES = {"fp16": onnx.TensorProto.FLOAT16, "int8": onnx.TensorProto.INT8}
 

@@ -12,6 +12,8 @@ from pipeline.artifacts.exported import ExportManifest, read_exported
 from pipeline.artifacts.run import read_run
 from pipeline.config import ExportConfig
 
+pytestmark = pytest.mark.usefixtures("traced_once")
+
 
 @pytest.fixture(scope="module")
 def exported(random_run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:

@@ -2,7 +2,6 @@
 
 import json
 import re
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,25 +17,21 @@ from pipeline.config import ExportConfig
 from pipeline.errors import ConfigurationError
 from serve import open_session, register
 from tests.made_up_data import TAGS
-from tests.traces import traced_once
 
 KINDS: tuple[TaskKind, ...] = ("question-answering", "token-classification")
 # A random model's logits differ more by rounding than a trained one's do.
 LOOSE = 10.0
 
+pytestmark = pytest.mark.usefixtures("traced_once")
+
 Runs = dict[TaskKind, Path]
 Exports = dict[tuple[TaskKind, str], Path]
 
 
-@pytest.fixture(scope="module", autouse=True)
-def quick_tracing() -> Iterator[None]:
-    """All of one kind here have the same trace."""
-    with traced_once():
-        yield
-
-
 @pytest.fixture(scope="module")
-def exports(token_runs: Runs, tmp_path_factory: pytest.TempPathFactory) -> Exports:
+def exports(
+    token_runs: Runs, traced_once: None, tmp_path_factory: pytest.TempPathFactory
+) -> Exports:
     """Each kind dense, and packed with all that makes a file smaller or faster."""
     directory = tmp_path_factory.mktemp("token-exports")
     changes: dict[str, dict[str, Any]] = {

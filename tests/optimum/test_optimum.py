@@ -23,7 +23,6 @@ from pipeline.config import ExportConfig
 from serve import open_session
 from tests.export.conftest import write_run
 from tests.made_up_data import TAGS
-from tests.traces import traced_once
 
 TEXTS = ["the film was very good", "a dull plot and an awful actor " * 12, "grim"]
 HERE = Path(__file__).parent
@@ -45,25 +44,26 @@ pytestmark = [
 
 
 @pytest.fixture(scope="module")
-def exports(tiny_run: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[Choice, Path]:
+def exports(
+    tiny_run: Path, traced_once: None, tmp_path_factory: pytest.TempPathFactory
+) -> dict[Choice, Path]:
     """One run exported in every way."""
     scratch = tmp_path_factory.mktemp("exports")
     directories = {}
-    with traced_once():
-        for choice in ALL:
-            weights, values, embeddings = choice
-            directory = directories[choice] = scratch / "-".join(choice)
-            export_run(
-                ExportConfig(
-                    run=tiny_run,
-                    output_dir=directory,
-                    format=weights,
-                    values=values,
-                    embeddings=embeddings,
-                    tolerance=10,  # int8 is coarse for a random encoder of 32 features
-                    verification_samples=4,
-                )
+    for choice in ALL:
+        weights, values, embeddings = choice
+        directory = directories[choice] = scratch / "-".join(choice)
+        export_run(
+            ExportConfig(
+                run=tiny_run,
+                output_dir=directory,
+                format=weights,
+                values=values,
+                embeddings=embeddings,
+                tolerance=10,  # int8 is coarse for a random encoder of 32 features
+                verification_samples=4,
             )
+        )
     return directories
 
 

@@ -25,6 +25,8 @@ from serve.session import Session
 from serve.shared_runtime import SharedRuntime
 from serve.shared_weights import tables_held
 
+pytestmark = pytest.mark.usefixtures("traced_once")
+
 MakeModel = Callable[..., Path]
 TEXTS = ["good film", "a bad and dull and awful plot was good", "the actor", "good " * 40]
 

@@ -29,6 +29,8 @@ from pipeline.artifacts.classifier import Head, TextClassifier
 from pipeline.artifacts.run import HeadLayout
 from pipeline.errors import ModelError
 
+pytestmark = pytest.mark.usefixtures("traced_once")
+
 SIZES = {
     "vocab_size": 64,
     "hidden_size": 32,

@@ -2,6 +2,8 @@ import numpy as np
 import onnx_ir as ir
 import pytest
 
+pytestmark = pytest.mark.usefixtures("traced_once")
+
 # What torch makes of attention: opset 23 has an operator.
 BEFORE = {
     18: {"Softmax": 2, "IsNaN": 2, "Transpose": 10},

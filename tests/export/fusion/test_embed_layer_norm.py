@@ -1,5 +1,7 @@
 import pytest
 
+pytestmark = pytest.mark.usefixtures("traced_once")
+
 TYPED = ("input_ids", "token_type_ids", "attention_mask")
 # Architecture, inputs, and how many tables are summed up.
 CASES = [

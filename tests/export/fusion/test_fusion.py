@@ -3,6 +3,8 @@ import itertools
 import onnx_ir as ir
 import pytest
 
+pytestmark = pytest.mark.usefixtures("traced_once")
+
 NAMES = ("attention", "skip-layer-norm", "gelu", "embed-layer-norm")
 FOUND = {"attention": 2, "skip-layer-norm": 4, "gelu": 2, "embed-layer-norm": 1}
 

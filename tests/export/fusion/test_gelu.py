@@ -1,5 +1,7 @@
 import pytest
 
+pytestmark = pytest.mark.usefixtures("traced_once")
+
 CASES = [
     ("gelu", 18, "BiasGelu", "Erf"),
     ("gelu", 20, "BiasGelu", "Gelu"),

@@ -1,5 +1,7 @@
 import pytest
 
+pytestmark = pytest.mark.usefixtures("traced_once")
+
 
 @pytest.mark.parametrize("opset", [18, 20, 23])
 def test_sum_bias_and_normalisation_become_one_operator(opset, exported):

@@ -24,6 +24,8 @@ from tests.export.structure.encoders import (
     remove,
 )
 
+pytestmark = pytest.mark.usefixtures("traced_once")
+
 MODEL_TYPES = ["bert", "roberta", "distilbert", "electra", "mpnet", "deberta-v2"]
 # Their heads cannot go: a bias for each head; more products than attention has elsewhere.
 FIXED_HEADS = ("mpnet", "deberta-v2")

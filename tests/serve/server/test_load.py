@@ -28,6 +28,8 @@ from tests.serve.server.running import (
     numbered,
 )
 
+pytestmark = pytest.mark.usefixtures("traced_once")
+
 MakeModel = Callable[..., Path]
 QUIET = "--no-log-requests"
 WATCH_S = 0.5
