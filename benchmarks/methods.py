@@ -6,6 +6,7 @@ DIR of SST-2 holds train.tsv and dev.tsv, lines of ``text<TAB>label`` without a 
 holds train.tsv and val.tsv as Microsoft published them. Models are trained on train and measured on
 dev (val): the last masks, chosen by nothing. Every method has the defaults of `train`, and all have
 the same batches, schedule of densities and steps: a share (``--steps-share``) of the paper's.
+SMP-S is also trained with one second moment a matrix, at the task's own learning rate.
 Distilled runs learn from the fine-tuned run of the same seed.
 
 A run directory that is there already is used again, so a stopped measurement goes on, and several
@@ -33,6 +34,7 @@ from pipeline.machine import usable_cores
 
 DISTILLED = ("smp-s", "movement")
 STARTS = ("gradient", "fisher")
+MOMENTS = ("matrix",)
 DENSITIES = (0.1, 0.03, 0.5)
 
 
@@ -64,6 +66,10 @@ def cells_of(arguments: argparse.Namespace, tasks: Sequence[str]) -> list[Cell]:
         if "smp-s" in arguments.methods:
             found += [
                 Cell(task, "smp-s", density, False, seed, start) for start in arguments.starts
+            ]
+            found += [
+                Cell(task, "smp-s", density, False, seed, moment=moment)
+                for moment in arguments.moments
             ]
     return found
 
@@ -121,6 +127,9 @@ def settings_of(
         settings["density"] = cell.density
     if cell.start != "magnitude":
         settings["score_init"] = cell.start
+    if cell.moment != "weight":
+        settings["second_moment"] = cell.moment
+        settings["learning_rate"] = TASKS[cell.task].matrix_learning_rate
     if cell.distilled:
         settings["teacher"] = root / Cell(cell.task, "finetune", 1.0, False, cell.seed).name
     return settings
@@ -138,6 +147,9 @@ def parse_arguments() -> argparse.Namespace:
         "--taught", nargs="*", default=DISTILLED, choices=METHODS, help="learn from finetune, too"
     )
     parser.add_argument("--starts", nargs="*", default=STARTS, choices=STARTS, help="of smp-s")
+    parser.add_argument(
+        "--moments", nargs="*", default=MOMENTS, choices=MOMENTS, help="second moments of smp-s"
+    )
     parser.add_argument("--densities", type=float, nargs="+", default=DENSITIES)
     parser.add_argument("--seeds", type=int, nargs="+", default=(0, 1, 2))
     parser.add_argument("--evaluations", type=int, default=5, help="during each run")

@@ -23,6 +23,8 @@ class DataSet:
         fields: which fields of a line these are.
         header: whether the first line is a header.
         paper_steps: optimiser steps that the paper takes: epochs times examples over batch size.
+        matrix_learning_rate: of scores with a second moment a matrix; chosen on a part of the
+            training data.
     """
 
     train: str
@@ -31,14 +33,15 @@ class DataSet:
     fields: tuple[int, ...]
     header: bool
     paper_steps: int
+    matrix_learning_rate: float
 
 
 TASKS = {
     # 67,349 phrases, batch 64, 12 epochs; whole sentences, of which there are fewer, stand in.
-    "sst2": DataSet("train.tsv", "dev.tsv", ("text", "label"), (0, 1), False, 12_636),
+    "sst2": DataSet("train.tsv", "dev.tsv", ("text", "label"), (0, 1), False, 12_636, 3e-3),
     # 3,668 pairs, batch 32, 60 epochs.
     "mrpc": DataSet(
-        "train.tsv", "val.tsv", ("sentence1", "sentence2", "label"), (3, 4, 0), True, 6_900
+        "train.tsv", "val.tsv", ("sentence1", "sentence2", "label"), (3, 4, 0), True, 6_900, 5e-4
     ),
 }
 
@@ -54,6 +57,7 @@ class Cell:
         distilled: whether it learns from the fine-tuned run of its seed.
         seed: of the run.
         start: of the scores, as `train --score-init` takes it.
+        moment: of the scores, as `train --second-moment` takes it.
     """
 
     task: str
@@ -62,6 +66,7 @@ class Cell:
     distilled: bool
     seed: int
     start: str = "magnitude"
+    moment: str = "weight"
 
     @property
     def name(self) -> str:
@@ -69,6 +74,7 @@ class Cell:
         marks = [
             "-distilled" if self.distilled else "",
             "" if self.start == "magnitude" else f"-{self.start}",
+            "" if self.moment == "weight" else f"-{self.moment}-moment",
         ]
         return f"{self.method}-{self.density:g}{''.join(marks)}-seed-{self.seed}"
 

@@ -17,6 +17,8 @@ from pipeline.markdown import markdown_table
 
 __all__ = ["write_table"]
 
+# Density, method, start, second moment, whether it has a teacher.
+_Group = tuple[float, str, str, str, bool]
 _TITLES = {"sst2": "SST-2", "mrpc": "MRPC"}
 
 
@@ -41,6 +43,8 @@ def _cell(task: str, run: RunManifest) -> Cell:
         settings["teacher"] is not None,
         settings["seed"],
         settings["score_init"],
+        # Runs from before the option had Adam's.
+        settings.get("second_moment", "weight"),
     )
 
 
@@ -69,9 +73,9 @@ def _lines(found: dict[Cell, RunManifest], work_dir: Path) -> Iterator[str]:
         )
         yield ""
         yield markdown_table(
-            ("density", "method", "start", "teacher", "accuracy", "seeds"),
+            ("density", "method", "start", "second moment", "teacher", "accuracy", "seeds"),
             list(_rows(runs, rows)),
-            numeric_from=4,
+            numeric_from=5,
         )
         yield ""
 
@@ -84,24 +88,27 @@ def _largest_class(path: Path) -> float:
 
 
 def _rows(runs: dict[Cell, RunManifest], examples: int) -> Iterator[tuple[str, ...]]:
-    groups: dict[tuple[float, str, str, bool], list[RunManifest]] = {}
+    groups: dict[_Group, list[RunManifest]] = {}
     for cell, run in runs.items():
-        key = cell.density, cell.method, cell.start, cell.distilled
+        key = cell.density, cell.method, cell.start, cell.moment, cell.distilled
         groups.setdefault(key, []).append(run)
-    for (density, method, start, distilled), members in sorted(groups.items(), key=_place):
+    for (density, method, start, moment, distilled), members in sorted(groups.items(), key=_place):
+        learns_scores = method not in ("finetune", "magnitude")
         scores = [run.metrics["accuracy"] for run in members]
         value = share_estimate(round(mean(scores) * examples), examples)
         spread = f"{min(scores):.3f} to {max(scores):.3f}" if len(scores) > 1 else ""
         yield (
             f"{density:g}",
             method,
-            start if members[0].settings["method"] not in ("finetune", "magnitude") else "",
+            start if learns_scores else "",
+            moment if learns_scores else "",
             "finetune" if distilled else "",
             f"{mean(scores):.3f} ({value.low:.3f} to {value.high:.3f})",
             f"{len(scores)}{': ' if spread else ''}{spread}",
         )
 
 
-def _place(group: tuple[tuple[float, str, str, bool], object]) -> tuple[float, bool, bool, int]:
-    density, method, start, distilled = group[0]
-    return -density, distilled, start != "magnitude", ("finetune", *METHODS).index(method)
+def _place(group: tuple[_Group, object]) -> tuple[float, bool, bool, bool, int]:
+    density, method, start, moment, distilled = group[0]
+    place = ("finetune", *METHODS).index(method)
+    return -density, distilled, start != "magnitude", moment != "weight", place

@@ -118,10 +118,11 @@ def estimate(config: TrainConfig) -> TrainingEstimate:
         device=str(device),
         precision=precision,
         seconds=operations / (_speed(device, precision) * _TYPICAL_EFFICIENCY),
-        # Weights (a live teacher's too) and scores; gradient and two moments of what is trained;
-        # masks and masked weights; states beside it.
+        # Weights (a live teacher's too) and scores; gradient and two moments of what is trained,
+        # of which scores may share one; masks and masked weights; states beside it.
         memory_bytes=4 * (total + scores + (total if live else 0))
-        + 12 * (scores + weights)
+        + (8 if config.second_moment == "matrix" else 12) * scores
+        + 12 * weights
         + 5 * masks
         + _state_bytes(config, model_config, tokens),
         run_bytes=4 * weights + masks // 8,

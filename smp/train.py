@@ -169,6 +169,7 @@ def _trainer(run: Prepared, directory: Path) -> MaskTrainer:
         compute_metrics=scorer(run.task, run.validation_examples),
         callbacks=[TrainingProgress(run.task.metric), watch],
         weight_learning_rate=config.weight_learning_rate if config.learns_scores else None,
+        second_moment=config.second_moment,
     )
     for callback in (PrinterCallback, ProgressCallback):
         trainer.remove_callback(callback)

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from safetensors.torch import load_file, save_file
@@ -16,6 +16,7 @@ from pipeline.errors import ArtifactError
 from smp.distillation import TEACHER_LOGITS, Distillation
 from smp.examples import Examples
 from smp.losses import task_loss
+from smp.optimiser import MatrixAdam
 from smp.ranks import check_same_masks
 from smp.schedules import CubicSchedules
 from smp.scores import ScoredMatrices
@@ -88,6 +89,7 @@ class MaskTrainer(Trainer):
         kind: the kind of the task, for its loss.
         weight_learning_rate: of weights and head where scores learn beside them; None for
             the one of the training arguments.
+        second_moment: Adam's, of the scores: one a weight, or one a matrix.
         kwargs: everything else that Trainer takes.
     """
 
@@ -99,6 +101,7 @@ class MaskTrainer(Trainer):
         *,
         kind: TaskKind,
         weight_learning_rate: float | None = None,
+        second_moment: Literal["weight", "matrix"] = "weight",
         **kwargs: Any,
     ) -> None:
         super().__init__(model=model, **kwargs)
@@ -106,6 +109,7 @@ class MaskTrainer(Trainer):
         self.schedules = schedules
         self.kind = kind
         self.weight_learning_rate = weight_learning_rate
+        self.second_moment = second_moment
         self._regularised = scored is not None and scored.method.regularised
         self.distillation: Distillation | None = None  # see smp.teacher.learn_from
         self.task_losses: list[Tensor] = []
@@ -136,7 +140,7 @@ class MaskTrainer(Trainer):
             check_same_masks(self.scored.masks(), self.args.device, step=step)
 
     def create_optimizer(self, model: nn.Module | None = None) -> torch.optim.Optimizer:
-        """AdamW without weight decay, over what learns: scores, weights, a linear head."""
+        """Adam without weight decay, over what learns: scores, weights, a linear head."""
         if self.optimizer is None:
             named = [(n, p) for n, p in self.model.named_parameters() if p.requires_grad]
             head = [p for name, p in named if name.startswith("head.")]
@@ -147,18 +151,19 @@ class MaskTrainer(Trainer):
             rate = self.args.learning_rate
             weight_rate = rate if self.weight_learning_rate is None else self.weight_learning_rate
             head_rate = weight_rate if weights else rate * _HEAD_LEARNING_RATE_SHARE
-            groups = [
-                {"params": scores, "lr": rate},
+            groups: list[dict[str, Any]] = [
+                {"params": scores, "lr": rate, "shared": self.second_moment == "matrix"},
                 {"params": weights, "lr": weight_rate},
                 {"params": head, "lr": head_rate},
             ]
-            self.optimizer: Any = torch.optim.AdamW(
-                [group for group in groups if group["params"]],
-                betas=(self.args.adam_beta1, self.args.adam_beta2),
-                eps=self.args.adam_epsilon,
-                weight_decay=0.0,
-                fused=True,
-            )
+            groups = [group for group in groups if group["params"]]
+            betas = (self.args.adam_beta1, self.args.adam_beta2)
+            eps = self.args.adam_epsilon
+            self.optimizer: Any
+            if self.second_moment == "matrix":
+                self.optimizer = MatrixAdam(groups, betas=betas, eps=eps)
+            else:
+                self.optimizer = torch.optim.Adam(groups, betas=betas, eps=eps, fused=True)
         optimizer: torch.optim.Optimizer = self.optimizer
         return optimizer
 

@@ -34,6 +34,7 @@ _METHODS_OF_OPTION: dict[str, tuple[Method, ...]] = {
     "density_fraction": _PRUNING_METHODS,
     "density_steps": _PRUNING_METHODS,
     "weight_learning_rate": ("movement", "soft-movement"),
+    "second_moment": _SCORE_METHODS,
 }
 _DENSITY_FRACTION = 0.6
 _LARGEST_DENSITY: dict[Pattern, float] = {"2:4": 0.5, "4:8": 0.5}
@@ -241,6 +242,12 @@ class TrainConfig:
         help="movement and soft-movement: peak learning rate of the weights beside the scores.",
         minimum=0,
         exclusive_minimum=True,
+        group=_OPTIMISATION,
+    )
+    second_moment: Literal["weight", "matrix"] = option(
+        "weight",
+        help="What Adam divides a score's mean gradient by: its own root mean square, or that of "
+        "its matrix, so that scores whose gradients are noise move less.",
         group=_OPTIMISATION,
     )
     precision: Literal["auto", "fp32", "bf16", "fp16"] = option(

@@ -45,11 +45,12 @@ def test_one_command_trains_and_writes_the_table(monkeypatch, data, tiny_bert, c
         for line in (data / "methods.md").read_text(encoding="utf-8").splitlines()
         if line.startswith("|")
     ]
-    assert [row[:4] for row in rows[2:]] == [
-        ["1", "finetune", "", ""],
-        ["0.5", "smp-s", "magnitude", ""],
-        ["0.5", "smp-s", "fisher", ""],
-        ["0.5", "smp-s", "magnitude", "finetune"],
+    assert [row[:5] for row in rows[2:]] == [
+        ["1", "finetune", "", "", ""],
+        ["0.5", "smp-s", "magnitude", "weight", ""],
+        ["0.5", "smp-s", "magnitude", "matrix", ""],
+        ["0.5", "smp-s", "fisher", "weight", ""],
+        ["0.5", "smp-s", "magnitude", "weight", "finetune"],
     ]
     # What is there is used again wherever it was made, but only if it was made in the same way.
     assert "trained" in capsys.readouterr().out

@@ -70,6 +70,11 @@ def test_gradient_checkpointing_and_accumulation_need_less_memory(config):
     assert accumulated.memory_bytes < plan.memory_bytes
 
 
+def test_a_second_moment_a_matrix_needs_four_bytes_less_a_score(config):
+    plan, shared = estimate(config), estimate(replace(config, second_moment="matrix"))
+    assert plan.memory_bytes - shared.memory_bytes == 4 * plan.pruned_weights
+
+
 def test_windows_are_counted_from_words(config, word_bert, questions):
     config = replace(config, model=str(word_bert), train_file=questions[0])
     config = replace(config, validation_file=questions[1], max_length=24, stride=4, epochs=20)

@@ -51,7 +51,7 @@ def test_batches_hold_similar_lengths():
     assert sum(spreads) / len(spreads) < 10
 
 
-def tiny_trainer(tiny_bert, directory, *, density=0.3, steps=4, linear=False):
+def tiny_trainer(tiny_bert, directory, *, density=0.3, steps=4, linear=False, **more):
     encoder = load_encoder(str(tiny_bert)).requires_grad_(False)
     head, layout = linear_head(32, 2, pooling="mean", generator=torch.Generator().manual_seed(0))
     head.requires_grad_(linear)
@@ -86,6 +86,7 @@ def tiny_trainer(tiny_bert, directory, *, density=0.3, steps=4, linear=False):
         train_dataset=examples,
         eval_dataset=examples,
         data_collator=partial(collate, pad_token_id=0),
+        **more,
     )
 
 
@@ -115,6 +116,21 @@ def test_a_checkpoint_holds_the_trained_tensors_and_nothing_else(tiny_bert, tmp_
     assert all(torch.equal(saved[name], trained[name]) for name in saved)
     assert any(name.startswith("head.") for name in saved)
     assert not any(name.endswith("original") for name in saved)
+
+
+def test_scores_alone_share_a_second_moment(tiny_bert, tmp_path):
+    trainer = tiny_trainer(tiny_bert, tmp_path, linear=True, second_moment="matrix")
+    trainer.train()
+    saved = torch.load(tmp_path / "checkpoint-4" / "optimizer.pt", weights_only=True)
+    scores = saved["param_groups"][0]
+    assert len(scores["params"]) == len(trainer.scored.parametrizations)
+    for index, state in saved["state"].items():
+        assert (state["exp_avg_sq"].ndim == 0) is (index in scores["params"])
+    before = tiny_trainer(tiny_bert, tmp_path / "start").scored.parametrizations
+    for start, item in zip(before, trainer.scored.parametrizations, strict=True):
+        moved = (item.scores - start.scores).abs()
+        # With a moment a weight they all move about equally far.
+        assert moved.max() > 10 * moved.median() > 0.0
 
 
 def test_the_teacher_has_its_share_of_the_loss_of_a_step_and_none_of_an_evaluation(

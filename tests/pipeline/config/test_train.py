@@ -33,6 +33,7 @@ def config(**changes):
         ({"method": "magnitude", "score_init_scale": 1.0}, "--score-init-scale has no effect"),
         ({"method": "smp-l", "score_temperature": 4.0}, "--score-temperature has no effect with"),
         ({"method": "soft-movement", "overflow": "clip"}, "--overflow has no effect with"),
+        ({"method": "magnitude", "second_moment": "matrix"}, "--second-moment has no effect with"),
         ({"weight_learning_rate": 1e-5}, "only with movement, soft-movement; leave it away"),
         ({"epochs": 1.0, "steps": 5}, "--epochs and --steps exclude each other"),
         ({"epochs": 0.0}, "--epochs must be greater than 0"),
