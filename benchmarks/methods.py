@@ -127,7 +127,7 @@ def settings_of(
         settings["density"] = cell.density
     if cell.start != "magnitude":
         settings["score_init"] = cell.start
-    if cell.moment != "weight":
+    if cell.shares_moment:
         settings["second_moment"] = cell.moment
         settings["learning_rate"] = TASKS[cell.task].matrix_learning_rate
     if cell.distilled:

@@ -69,12 +69,17 @@ class Cell:
     moment: str = "weight"
 
     @property
+    def shares_moment(self) -> bool:
+        """Whether the scores of a matrix share Adam's second moment."""
+        return self.moment == "matrix"
+
+    @property
     def name(self) -> str:
         """The run directory below the task's."""
         marks = [
             "-distilled" if self.distilled else "",
             "" if self.start == "magnitude" else f"-{self.start}",
-            "" if self.moment == "weight" else f"-{self.moment}-moment",
+            "-matrix-moment" if self.shares_moment else "",
         ]
         return f"{self.method}-{self.density:g}{''.join(marks)}-seed-{self.seed}"
 

@@ -71,6 +71,10 @@ def _lines(found: dict[Cell, RunManifest], work_dir: Path) -> Iterator[str]:
             f"({_largest_class(validation):.3f} of them in the largest class), "
             f"{' or '.join(map(str, sorted(steps)))} steps of {first.settings['batch_size']}."
         )
+        rates = {run.settings["learning_rate"] for cell, run in runs.items() if cell.shares_moment}
+        if rates:
+            listed = " or ".join(f"{rate:g}" for rate in sorted(rates))
+            yield f"With one second moment a matrix the learning rate is {listed}."
         yield ""
         yield markdown_table(
             ("density", "method", "start", "second moment", "teacher", "accuracy", "seeds"),

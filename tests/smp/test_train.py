@@ -133,7 +133,7 @@ def test_masks_have_the_pattern(config, changes):
     "changes",
     [
         {"method": "magnitude", "density_fraction": 0.0},
-        {"method": "movement", "score_init": "gradient"},
+        {"method": "movement", "score_init": "gradient", "second_moment": "matrix"},
     ],
     ids=lambda changes: changes["method"],
 )
