@@ -14,8 +14,8 @@ class MatrixAdam(torch.optim.Optimizer):
 
     Adam divides each score's gradient by its own root mean square, so that all scores move about
     equally far, those whose gradient is only noise included. Divided by the root mean square of
-    the matrix, a score moves as far as its gradient is large beside those of its matrix. The blocks
-    of Adam-mini (Zhang et al., 2024) go as far for a layer of neurons.
+    the matrix, a score moves as far as its gradient is large beside those of its matrix. Adam-mini
+    (Zhang et al., 2024) shares it in smaller blocks, of a head or an output neuron.
 
     Args:
         groups: as any optimiser takes them; ``shared`` is true in a group whose tensors have one
